@@ -1,1 +1,6 @@
-//! Placeholder while the workspace is laid out.
+//! The Keephold vault: the format of stored backups, and the locked store beneath it.
+pub mod content;
+pub mod ids;
+pub mod limits;
+pub mod store;
+pub mod tree;
