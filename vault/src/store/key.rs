@@ -12,7 +12,7 @@ use crate::ids::{PackId, SegmentId};
 pub struct ObjectKey(String);
 
 /// Longest key in bytes that Keephold writes or believes (S3 allows 1,024 with the prefix before it).
-pub const KEY_LEN_MAX: usize = 600;
+const KEY_LEN_MAX: usize = 600;
 
 impl ObjectKey {
     /// The key of `vault.json`.
