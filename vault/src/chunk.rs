@@ -127,7 +127,10 @@ mod tests {
 
     #[test]
     fn cut_points_are_frozen() {
-        insta::assert_debug_snapshot!(&cuts(&chunker(1), &noise(1, 40_000)), @"");
+        assert_eq!(
+            cuts(&chunker(1), &noise(1, 40_000)),
+            [2756, 6967, 4812, 2860, 6977, 9652, 1260, 1107, 3609]
+        );
     }
 
     #[test]

@@ -263,7 +263,7 @@ mod tests {
         let mut object = vec![0; 5];
         object.extend_from_slice(b"abc");
         sealer().seal_tail(&mut object, 5, MessageKind::Tree).unwrap();
-        insta::assert_snapshot!(hex::encode(&object[5..]), @"");
+        insta::assert_snapshot!(hex::encode(&object[5..]), @"8203b42af0bce849e3ab54e1636b186d6185fd");
     }
 
     #[test]
