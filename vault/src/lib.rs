@@ -38,5 +38,6 @@ pub mod seal;
 pub mod sign;
 pub mod store;
 pub mod tree;
+pub mod write;
 
 pub use error::Error;
