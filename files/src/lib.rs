@@ -13,6 +13,8 @@ pub mod meta;
 pub mod read;
 pub mod restore;
 mod stat;
+#[cfg(test)]
+mod testing;
 pub mod walk;
 
 pub use beneath::Base;

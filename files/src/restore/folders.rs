@@ -61,10 +61,9 @@ impl Inner {
             }
         };
         while let Some(folder) = missing.pop() {
-            match mkdirat(&*here, folder.name(), Mode::RWXU) {
-                Ok(()) => self.note_made(&folder),
-                // Another thread was quicker.
-                Err(Errno::EXIST) => {}
+            match self.make_noted(&here, &folder) {
+                // If it exists by now, another thread was quicker.
+                Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(RestoreError::io(&folder, "make the directory", error)),
             }
             here = Arc::new(self.open_folder(&folder).map_err(|error| self.blocked(&folder, error))?);
@@ -84,15 +83,19 @@ impl Inner {
         }
     }
 
-    fn note_made(&self, path: &TreePath) {
+    /// Makes a folder and notes that it is ours, in one go: a thread that finds it there must also find the note, or
+    /// it would take it for one that was there before the restore.
+    fn make_noted(&self, parent: &OwnedFd, path: &TreePath) -> rustix::io::Result<()> {
         let mut pending = lock(&self.folders.pending);
+        mkdirat(parent, path.name(), Mode::RWXU)?;
         pending.entry(path.clone()).or_insert(Pending { made: true, wanted: None }).made = true;
+        Ok(())
     }
 
     pub(super) fn make_dir(&self, entry: &Entry) -> Result<Placed, RestoreError> {
         let folder = self.folder_of(&entry.path)?;
-        match mkdirat(&*folder, entry.path.name(), Mode::RWXU) {
-            Ok(()) => self.note_made(&entry.path),
+        match self.make_noted(&folder, &entry.path) {
+            Ok(()) => {}
             Err(Errno::EXIST) => {
                 let found = self.kind_at(&folder, &entry.path)?;
                 if found != Kind::Directory {
