@@ -55,9 +55,10 @@ need_venv() {
     say "making the Python environment $venv"
     rm -rf "$venv"
     "$python" -m venv "$venv" &&
-      "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$pins" &&
-      : >"$venv/complete"
-  ) 9>"$cache_dir/venv.lock" || die "the Python environment $venv could not be made"
+      "$venv/bin/pip" install --disable-pip-version-check --requirement "$pins" \
+        >"$venv/pip.log" 2>&1 && : >"$venv/complete"
+  ) 9>"$cache_dir/venv.lock" ||
+    die "the Python environment could not be made: see $venv/pip.log, where there is one"
 }
 
 listening() { # PORT: does anything accept connections there?
