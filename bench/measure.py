@@ -27,8 +27,9 @@ def run(argv, env=None, cwd=None, log=None, feed=None, sink=None):
 
     feed: a command whose output becomes the input of argv; its failure counts too.
     sink: a file for the standard output.
-    CPU time and the largest process come from the kernel's accounting of children that
-    have ended; the sum over processes is sampled, fifty times a second.
+    CPU time comes from the kernel's accounting of children that have ended. Memory is
+    sampled: the sum over processes, and of each process the peak that the kernel notes.
+    (The kernel's peak for ended children is no use: it counts our own size before exec.)
     """
     # What earlier commands left to write mustn't be paid for by this one.
     os.sync()
@@ -53,8 +54,7 @@ def run(argv, env=None, cwd=None, log=None, feed=None, sink=None):
         status = child.returncode
         if feeder and feeder.wait() != 0:
             status = status or feeder.returncode
-    return Cost(seconds, usage.ru_utime + usage.ru_stime,
-                max(sampled, usage.ru_maxrss * 1024), status)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, sampled, status)
 
 
 class Peak:
@@ -66,8 +66,11 @@ class Peak:
         self.thread.start()
 
     def watch(self):
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, resident(self.pid))
+        while True:
+            together, single = resident(self.pid)
+            self.peak = max(self.peak, together, single)
+            if self.done.wait(0.01):
+                return
 
     def stop(self):
         self.done.set()
@@ -75,16 +78,23 @@ class Peak:
         return self.peak
 
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
 def resident(pid):
+    """(bytes of the process and all below it now, the peak of the largest of them)."""
+    together = single = 0
     try:
-        with open(f"/proc/{pid}/statm") as file:
-            total = int(file.read().split()[1]) * PAGE
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    single = int(line.split()[1]) * 1024
+                elif line.startswith("VmRSS:"):
+                    together = int(line.split()[1]) * 1024
+                    break
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children") as file:
-                total += sum(resident(int(child)) for child in file.read().split())
-        return total
+                for child in file.read().split():
+                    below = resident(int(child))
+                    together += below[0]
+                    single = max(single, below[1])
     except OSError:  # it ended while we looked
-        return 0
+        pass
+    return together, single
