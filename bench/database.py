@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 # Rows are as long as those of such tables are, about half of their bytes is entropy,
-# and 2.2 million of them come to a dump of about 700 MB.
+# and 3.7 million of them come to a dump of about 700 MB.
 SCHEMA = """
 SELECT setseed(0.42);
 CREATE TABLE customer (id bigint PRIMARY KEY, name text NOT NULL, mail text NOT NULL,
@@ -34,7 +34,7 @@ INSERT INTO event SELECT i, timestamptz '2024-01-01' + i * interval '5 seconds',
     (random() * {scale} * 200000)::bigint, (ARRAY['view','search','basket','login','mail'])[1 + i % 5],
     '/shop/' || (i % 997) || '/item/' || md5(random()::text) || '?from=' || md5((i % 1000)::text)
       || '&session=' || md5(random()::text) || repeat(' -', (i % 40)::int)
-  FROM generate_series(1, {scale} * 1000000 * 2) i;
+  FROM generate_series(1, {scale} * 2500000) i;
 CREATE INDEX ON purchase (customer);
 CREATE INDEX ON event (who);
 ANALYZE;
