@@ -44,7 +44,9 @@ fn parse_pairs(dsn: &str) -> Result<Settings> {
                 Some(letter) if !quoted && letter.is_whitespace() => break,
                 Some(letter) => value.push(letter),
                 None if quoted => {
-                    return Err(Error::settings(format!("the value of {key} has no closing quote")));
+                    return Err(Error::settings(format!(
+                        "the value of {key} has no closing quote"
+                    )));
                 }
                 None => break,
             }
