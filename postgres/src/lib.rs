@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod archive;
+pub mod cluster;
 pub mod connect;
 pub mod discover;
 pub mod dump;

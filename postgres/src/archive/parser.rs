@@ -100,6 +100,18 @@ impl Parser {
         self.offset
     }
 
+    /// The name of the database that was dumped, once the header is read.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        (!matches!(self.state, State::Header(_))).then_some(self.summary.database.as_str())
+    }
+
+    /// Whether the table of contents has been read.
+    #[must_use]
+    pub fn has_contents(&self) -> bool {
+        !matches!(self.state, State::Header(_) | State::TocSize | State::Toc { .. } | State::Failed)
+    }
+
     /// Reads the next bytes of the stream.
     ///
     /// # Errors
