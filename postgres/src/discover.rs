@@ -15,6 +15,8 @@ pub struct Server {
     pub data_checksums: String,
     /// Whether it is a standby.
     pub in_recovery: bool,
+    /// The locale that values of type `money` are written in; a server that restores them needs the same.
+    pub lc_monetary: String,
     /// The number that a cluster and its standbys share, if this role may see it.
     pub system_identifier: Option<i64>,
 }
@@ -28,7 +30,8 @@ impl Server {
         let row = client
             .query_one(
                 "SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
-                        current_setting('data_checksums'), pg_catalog.pg_is_in_recovery()",
+                        current_setting('data_checksums'), pg_catalog.pg_is_in_recovery(),
+                        current_setting('lc_monetary')",
                 &[],
             )
             .await
@@ -42,6 +45,7 @@ impl Server {
             version: row.get(1),
             data_checksums: row.get(2),
             in_recovery: row.get(3),
+            lc_monetary: row.get(4),
             system_identifier: identifier.ok().map(|row| row.get(0)),
         })
     }

@@ -27,6 +27,11 @@ const UNRESTRICT: &str = "\\unrestrict ";
 /// How such a dump begins.
 const RESTRICT: &str = "\\restrict ";
 
+/// `pg_dump` pins most settings that change how a value is written, but not these and not `TimeZone`; rows must read the same
+/// after a restore elsewhere. `lc_monetary` has to stay, since values of type `money` are read back by it: what compares
+/// them must run under the same one, see [`crate::discover::Server::lc_monetary`].
+const PINNED: &str = "-c bytea_output=hex";
+
 /// How a database is dumped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpOptions {
@@ -141,7 +146,13 @@ impl Dump {
             arguments,
             Stdio::piped(),
             LastWill::default(),
-            |command| connection.prepare(command, database),
+            |command| {
+                connection.prepare(command, database)?;
+                // Also above the settings of the database and the role.
+                let own = connection.options.as_deref().unwrap_or_default();
+                command.env("PGTZ", "UTC").env("PGOPTIONS", format!("{PINNED} {own}").trim_end());
+                Ok(())
+            },
         )?;
         Ok(Self { stdout: running.take_stdout()?, running })
     }

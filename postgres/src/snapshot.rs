@@ -25,12 +25,14 @@ const PREPARE: &str = "
      WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout',
                     'idle_session_timeout')
     UNION ALL SELECT pg_catalog.set_config('search_path', '', false)
+    UNION ALL SELECT pg_catalog.set_config('TimeZone', 'UTC', false)
     UNION ALL SELECT pg_catalog.set_config('row_security', 'off', false)";
 
-/// Tables of any kind that hold data, as far as they are the user's. Foreign tables hold none here.
+/// Tables of any kind that hold data, as far as they are the user's. Foreign tables hold none here. A size is only asked for
+/// (`$1`) once the tables are locked: that function waits for locks itself.
 const TABLES: &str = "
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples,
-           COALESCE(pg_catalog.pg_table_size(c.oid), 0), c.relpersistence = 'u',
+           CASE WHEN $1::bool AND c.relkind <> 'm' THEN COALESCE(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END, c.relpersistence = 'u',
            c.relkind = 'r' AND c.relrowsecurity AND pg_catalog.row_security_active(c.oid)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
@@ -51,7 +53,7 @@ pub struct Table {
     pub kind: TableKind,
     /// The planner's estimate of its rows; `None` if it was never analysed.
     pub estimated_rows: Option<f32>,
-    /// Its size on the server's disk, without indexes, in bytes.
+    /// Its size on the server's disk, without indexes, in bytes; 0 for materialised views, which can't be locked against changes.
     pub size: u64,
     /// Whether its data don't survive a crash, and aren't there on a standby.
     pub unlogged: bool,
@@ -167,7 +169,7 @@ async fn attempt(
     database: &str,
     timeout: Duration,
 ) -> std::result::Result<(String, Vec<Table>), Setback> {
-    let (expected, _) = list(client, database).await?;
+    let (expected, _) = list(client, database, false).await?;
     run(
         client,
         database,
@@ -191,7 +193,7 @@ async fn attempt(
     let export = client.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await;
     let id =
         export.map_err(|error| Error::query("exporting the snapshot", database, &error))?.get(0);
-    let (tables, hidden) = list(client, database).await?;
+    let (tables, hidden) = list(client, database, true).await?;
     if let Some(changed) = first_change(&expected, &tables) {
         return Err(Setback::Changed(changed));
     }
@@ -224,9 +226,9 @@ fn lock_failed(database: &str, timeout: Duration, error: &tokio_postgres::Error)
 }
 
 /// All tables, and the names of those that row level security would hide rows of.
-async fn list(client: &Client, database: &str) -> Result<(Vec<Table>, Vec<String>)> {
+async fn list(client: &Client, database: &str, sizes: bool) -> Result<(Vec<Table>, Vec<String>)> {
     let rows = client
-        .query(TABLES, &[])
+        .query(TABLES, &[&sizes])
         .await
         .map_err(|error| Error::query("listing the tables", database, &error))?;
     let mut tables = Vec::with_capacity(rows.len());

@@ -17,6 +17,9 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// A path that can't exist, which libpq passes over in silence; of `/dev/null` itself it complains.
+const NO_FILE: &str = "/dev/null/none";
+
 /// The value of a variable, perhaps a password, so `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Zeroizing<String>);
@@ -62,7 +65,7 @@ impl Connection {
         put("PGSSLMODE", self.sslmode.name());
         put("PGGSSENCMODE", "disable");
         // The password is already known; a file that libpq found by itself could have another.
-        put("PGPASSFILE", "/dev/null");
+        put("PGPASSFILE", NO_FILE);
         if let Some(password) = self.password_for(database)? {
             put("PGPASSWORD", password.expose());
         }

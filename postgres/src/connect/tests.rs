@@ -112,7 +112,7 @@ fn children_get_the_same_and_nothing_else() {
     assert_eq!(get("PGPORT"), Some("6000"));
     assert_eq!(get("PGUSER"), Some("u"));
     assert_eq!(get("PGPASSWORD"), Some("p"));
-    assert_eq!(get("PGPASSFILE"), Some("/dev/null"));
+    assert_eq!(get("PGPASSFILE"), Some("/dev/null/none"));
     assert_eq!(get("PGDATABASE"), Some("sh op"));
     assert_eq!(get("PGSSLMODE"), Some("verify-full"));
     assert_eq!(get("PGSSLROOTCERT"), Some("/ca.pem"));
