@@ -44,12 +44,15 @@ const MAINTENANCE: &str = "keephold_maintenance";
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 /// How long the server may take to end its sessions when it is told to stop at once, in seconds.
 const STOP_SECONDS: u32 = 10;
+/// PostgreSQL's own; only a socket in a private folder is named after it.
+const DEFAULT_PORT: u16 = 5432;
 /// Longest path of a Unix socket on Linux, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// No durability, everything for loading, nothing in the background, nothing on the network.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 22] = [
     "listen_addresses=",
+    "port=5432",
     "unix_socket_permissions=0700",
     "fsync=off",
     "full_page_writes=off",
@@ -326,7 +329,7 @@ fn server_arguments(folder: &Path, options: &ClusterOptions) -> Vec<String> {
 fn connection(folder: &Path, options: &ClusterOptions) -> Connection {
     Connection {
         host: Host::Socket(folder.to_owned()),
-        port: 5432,
+        port: port(options),
         user: options.superuser.clone(),
         password: None,
         passfile: None,
@@ -340,6 +343,16 @@ fn connection(folder: &Path, options: &ClusterOptions) -> Connection {
         options: None,
         channel_binding: ChannelBinding::Prefer,
     }
+}
+
+/// The port is part of the socket's name, and a caller's settings may choose it.
+fn port(options: &ClusterOptions) -> u16 {
+    let chosen = options
+        .settings
+        .iter()
+        .rev()
+        .find_map(|setting| setting.strip_prefix("port=")?.parse().ok());
+    chosen.unwrap_or(DEFAULT_PORT)
 }
 
 fn failed(what: &str, log: &str) -> Error {

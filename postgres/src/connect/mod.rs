@@ -8,6 +8,7 @@
 //! The order of precedence is libpq's: connection string, then service file, then environment, then defaults.
 
 mod child;
+pub use self::child::Value;
 pub(crate) use self::child::forget_inherited;
 mod dsn;
 mod files;

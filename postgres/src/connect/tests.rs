@@ -106,7 +106,7 @@ fn children_get_the_same_and_nothing_else() {
     let dsn = "host=db hostaddr=10.0.0.1 port=6000 user=u password=p sslmode=verify-full sslrootcert=/ca.pem connect_timeout=1";
     let connection = Connection::resolve(dsn, &environment(&[("PGOPTIONS", "-c x.y=1")])).unwrap();
     let set = connection.command_env("sh op").unwrap();
-    let get = |key: &str| set.get(key).map(child::Value::expose);
+    let get = |key: &str| set.get(key).map(Value::expose);
     assert_eq!(get("PGHOST"), Some("db"));
     assert_eq!(get("PGHOSTADDR"), Some("10.0.0.1"));
     assert_eq!(get("PGPORT"), Some("6000"));
