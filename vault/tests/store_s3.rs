@@ -283,11 +283,12 @@ async fn a_credential_that_may_only_add_still_works() {
 #[tokio::test]
 async fn an_unreachable_endpoint_is_told_soon() {
     let server = localstack();
-    for (endpoint, seconds) in [
-        ("http://127.0.0.1:1", 10),
-        ("http://no-such-host.invalid", 15),
-        ("http://10.255.255.1:9", 15),
-    ] {
+    // Takes connections, and never answers.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    for (endpoint, seconds) in
+        [("http://127.0.0.1:1", 10), ("http://no-such-host.invalid", 15), (silent.as_str(), 30)]
+    {
         let mut options = server.at(endpoint.into()).options(LockPolicy::Compliance);
         options.connect_timeout_s = 1;
         options.retry_s = 3;
@@ -455,6 +456,7 @@ async fn refusals_are_told_apart() {
         ("403 Forbidden", "ExpiredToken", "Denied"),
         ("503 Slow Down", "SlowDown", "Unreachable"),
         ("301 Moved", "PermanentRedirect", "Config"),
+        ("404 Not Found", "", "Other"),
         ("418 Teapot", "Teapot", "Other"),
     ] {
         let then = answer(status, "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n", &error(code));
