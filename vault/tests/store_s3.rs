@@ -119,6 +119,8 @@ async fn hidden_versions_are_seen_read_and_extended() {
             matches!(error, StoreError::Config { .. }),
             "an extension must name its version: {error:?}"
         );
+        let error = store.delete(&k, None).await.unwrap_err();
+        assert!(matches!(error, StoreError::Config { .. }), "and so must a deletion: {error:?}");
     }
 }
 
@@ -344,6 +346,34 @@ async fn a_lost_answer_to_a_write_fails_nothing() {
     }
 }
 
+/// Loses the answer to the first PUT, and lets nobody look at objects.
+struct LoseFirstPutAndHide(LoseFirstPut);
+
+impl Mischief for LoseFirstPutAndHide {
+    fn answer(&self, request: &str, received: Vec<u8>) -> Option<Vec<u8>> {
+        if request.starts_with("HEAD") {
+            return Some(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n".to_vec());
+        }
+        self.0.answer(request, received)
+    }
+}
+
+/// An agent may have no right to look at packs: then the retry leaves a surplus version, but its lock is known.
+#[tokio::test]
+async fn a_lost_answer_fails_nothing_without_the_right_to_read() {
+    let server = localstack();
+    let bucket = server.bucket(true).await;
+    let mischief = LoseFirstPutAndHide(LoseFirstPut(AtomicUsize::new(0)));
+    let endpoint = proxy(Some(&server.endpoint), mischief).await;
+    let store = server.at(endpoint).open(&bucket, LockPolicy::Compliance);
+    let k = key("packs/ab/lost");
+    let stored = store.put(&k, Bytes::from_static(b"x"), in_hours(1)).await.unwrap();
+    let direct = server.open(&bucket, LockPolicy::Compliance);
+    let held = direct.retention(&k, stored.version.as_ref()).await.unwrap();
+    assert!(stored.version.is_some() && held == stored.lock);
+    assert_eq!(versions(direct.as_ref(), &Prefix::packs()).await.len(), 2);
+}
+
 /// Moves the server's clock.
 struct MoveClock(SignedDuration);
 
@@ -381,7 +411,8 @@ async fn a_wrong_clock_sets_no_locks() {
             assert!((store.clock_offset_ms().unwrap() - moved * 1000).abs() < 3_000);
             let asked = ensure_lockable(store.as_ref(), LockPolicy::Compliance).await;
             assert!(matches!(asked, Err(StoreError::ClockSkew { .. })), "{asked:?}");
-            // Reading needs no clock.
+            // Reading needs no clock, and neither does asking what the bucket promises.
+            assert_eq!(store.protection().await.unwrap().strength, Strength::Compliance);
             assert!(versions(store.as_ref(), &Prefix::all()).await.is_empty());
         }
         let endpoint =
