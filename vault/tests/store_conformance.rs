@@ -103,18 +103,18 @@ async fn a_folder_without_locks_conforms() {
     assert!(!folder.0.join(".locks").exists());
 }
 
-/// Shared memory has no such attribute: there the vault must say 'advisory', and still keep to its locks.
+/// Without the right to set the attribute the vault must say 'advisory', and still keep to its locks.
 #[tokio::test]
 async fn without_the_attribute_locks_are_advisory() {
-    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
-        panic!(
-            "/dev/shm can't be written: mount a tmpfs there, this test needs a file system without chattr"
-        )
-    };
-    let folder = Folder(dir.keep());
-    if can_be_immutable(&folder) {
-        return; // Newer kernels know the attribute on tmpfs too; the other test covers that.
-    }
+    // Only this thread, and the ones it starts, which are all that this test's runtime uses.
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut held = capabilities(None).unwrap();
+    held.effective.remove(CapabilitySet::LINUX_IMMUTABLE);
+    held.permitted.remove(CapabilitySet::LINUX_IMMUTABLE);
+    set_capabilities(None, held).unwrap();
+
+    let folder = Folder::new();
+    assert!(!can_be_immutable(&folder));
     let store = folder.open(LockPolicy::Compliance);
     let target = Target {
         lock: Some(LockMode::Advisory),
@@ -124,6 +124,8 @@ async fn without_the_attribute_locks_are_advisory() {
         many: 16,
     };
     store_suite::run(store.as_ref(), target).await;
+    let notes = store.protection().await.unwrap().notes.join(" ");
+    assert!(notes.contains("CAP_LINUX_IMMUTABLE"), "{notes}");
 }
 
 #[tokio::test]
