@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use keephold_vault::tree::Xattr;
 use rustix::fs::{
-    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr, setxattr,
+    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr,
+    setxattr,
 };
 use rustix::io::Errno;
 
@@ -68,7 +69,9 @@ pub(crate) fn remove(of: Opened<'_>, name: &[u8]) -> rustix::io::Result<()> {
 }
 
 /// Calls with a small buffer and, where that isn't enough, with the largest that the kernel fills.
-fn grown(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+fn grown(
+    mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
     let mut small = [0; FIRST_TRY];
     match call(&mut small) {
         Ok(length) => return Ok(small[..length].to_vec()),

@@ -94,7 +94,9 @@ pub enum WalkError {
         root: PathBuf,
     },
     /// A pattern that can't be understood.
-    #[error("the exclude pattern '{pattern}' can't be understood: {error}; patterns are written as in a .gitignore")]
+    #[error(
+        "the exclude pattern '{pattern}' can't be understood: {error}; patterns are written as in a .gitignore"
+    )]
     Pattern {
         /// The pattern.
         pattern: String,

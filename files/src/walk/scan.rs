@@ -75,7 +75,13 @@ impl Scanner {
     }
 
     /// A folder within a root: all that it holds.
-    fn scan_whole(&mut self, ground: &Ground, folder: &Folder, inside: &Inside, items: &mut Vec<Item>) {
+    fn scan_whole(
+        &mut self,
+        ground: &Ground,
+        folder: &Folder,
+        inside: &Inside,
+        items: &mut Vec<Item>,
+    ) {
         let path = folder.bytes();
         let fd = match ground.base.open_quietly(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
@@ -133,7 +139,13 @@ impl Scanner {
     }
 
     /// Leaves only the tag or marker, and roots, where the folder holds one.
-    fn apply_markers(&mut self, ground: &Ground, fd: &OwnedFd, inside: &Inside, plan: Option<&Plan>) {
+    fn apply_markers(
+        &mut self,
+        ground: &Ground,
+        fd: &OwnedFd,
+        inside: &Inside,
+        plan: Option<&Plan>,
+    ) {
         let filter = &inside.filter;
         if !filter.caches && filter.markers.is_empty() {
             return;
@@ -142,8 +154,11 @@ impl Scanner {
         let tagged = filter.caches
             && self.names.iter().any(|n| &self.arena[n.start..n.end] == CACHE_TAG)
             && has_cache_signature(fd);
-        let marker =
-            self.names.iter().map(|n| name(&self.arena, n)).find(|name| filter.markers.contains(name));
+        let marker = self
+            .names
+            .iter()
+            .map(|n| name(&self.arena, n))
+            .find(|name| filter.markers.contains(name));
         let (keep, counter) = match (tagged, marker) {
             (true, _) => (CACHE_TAG.to_vec(), &ground.counters.by_cache_tag),
             (false, Some(marker)) => (marker, &ground.counters.by_marker),
@@ -159,7 +174,14 @@ impl Scanner {
     }
 
     /// Looks at one name: nothing if it is left out.
-    fn look(&self, ground: &Ground, folder: &Folder, inside: &Inside, fd: &OwnedFd, index: usize) -> Option<Item> {
+    fn look(
+        &self,
+        ground: &Ground,
+        folder: &Folder,
+        inside: &Inside,
+        fd: &OwnedFd,
+        index: usize,
+    ) -> Option<Item> {
         let name = &self.names[index];
         let with_nul = self.arena.get(name.start..=name.end)?;
         let bytes = &self.arena[name.start..name.end];
@@ -203,7 +225,13 @@ impl Scanner {
 }
 
 /// Decides whether and how to descend.
-fn go_on(ground: &Ground, inside: &Inside, walked: Walked, plan: Option<&Arc<Plan>>, left_out: bool) -> Item {
+fn go_on(
+    ground: &Ground,
+    inside: &Inside,
+    walked: Walked,
+    plan: Option<&Arc<Plan>>,
+    left_out: bool,
+) -> Item {
     if walked.kind != Kind::Directory || plan.is_some_and(|plan| plan.named.is_some()) {
         return with_plan(walked, plan, Some(inside));
     }
@@ -236,7 +264,9 @@ fn scan_way(ground: &Ground, folder: &Folder, items: &mut Vec<Item>) {
             if items.is_empty() {
                 items.push(problem(Problem::new(folder.path.clone(), error)));
             }
-            items.extend(plan.children.iter().flat_map(|(name, below)| missing(folder, name, below)));
+            items.extend(
+                plan.children.iter().flat_map(|(name, below)| missing(folder, name, below)),
+            );
             return;
         }
     };
@@ -251,7 +281,9 @@ fn scan_way(ground: &Ground, folder: &Folder, items: &mut Vec<Item>) {
         let Ok(c_name) = std::ffi::CString::new(name.as_slice()) else { continue };
         match look_at(&fd, &c_name, path) {
             Ok(walked) => items.push(with_plan(walked, Some(below), folder.inside.as_ref())),
-            Err(gone) if gone.kind == ProblemKind::Vanished => items.extend(missing(folder, name, below)),
+            Err(gone) if gone.kind == ProblemKind::Vanished => {
+                items.extend(missing(folder, name, below))
+            }
             Err(other) => items.push(problem(*other)),
         }
     }
@@ -264,13 +296,17 @@ fn with_plan(walked: Walked, plan: Option<&Arc<Plan>>, inside: Option<&Inside>) 
     let child = match (walked.kind, named) {
         (Kind::Directory, _) => {
             let inside = match named {
-                Some(Named::Root(Some(filter))) => {
-                    Some(Inside { filter: Arc::clone(filter), device: walked.stat.device, passing: false })
-                }
+                Some(Named::Root(Some(filter))) => Some(Inside {
+                    filter: Arc::clone(filter),
+                    device: walked.stat.device,
+                    passing: false,
+                }),
                 // A root within a root: merged into it, but on the device that it lies on itself.
-                Some(Named::Root(None)) => {
-                    inside.map(|i| Inside { device: walked.stat.device, passing: false, ..i.clone() })
-                }
+                Some(Named::Root(None)) => inside.map(|i| Inside {
+                    device: walked.stat.device,
+                    passing: false,
+                    ..i.clone()
+                }),
                 _ => inside.cloned(),
             };
             Some(Folder::waiting(Some(path), plan.cloned(), inside))
@@ -283,12 +319,19 @@ fn with_plan(walked: Walked, plan: Option<&Arc<Plan>>, inside: Option<&Inside>) 
         (Kind::Symlink, Some(Named::Way(to))) => Some(Folder::said(Problem::said(
             Some(path),
             ProblemKind::RootThroughLink,
-            format!("is a symbolic link on the way to a root, which is backed up as /{}", String::from_utf8_lossy(to)),
+            format!(
+                "is a symbolic link on the way to a root, which is backed up as /{}",
+                String::from_utf8_lossy(to)
+            ),
         ))),
         // Something on the way that is no folder: what was named below it isn't there.
         (_, _) => plan.filter(|plan| !plan.children.is_empty()).map(|plan| {
             let folder = Folder::waiting(Some(path), Some(Arc::clone(plan)), None);
-            let gone = plan.children.iter().flat_map(|(name, below)| missing(&folder, name, below)).collect();
+            let gone = plan
+                .children
+                .iter()
+                .flat_map(|(name, below)| missing(&folder, name, below))
+                .collect();
             folder.set(gone, false);
             folder
         }),
@@ -302,15 +345,13 @@ fn missing(folder: &Folder, name: &[u8], below: &Plan) -> Vec<Item> {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-    let missing = |root: Vec<u8>| {
-        Problem {
-            path: TreePath::new(root).ok(),
-            kind: ProblemKind::RootMissing,
-            error: io::Error::new(
-                io::ErrorKind::NotFound,
-                "doesn't exist, though it is to be backed up; mount it, or take it out of the job",
-            ),
-        }
+    let missing = |root: Vec<u8>| Problem {
+        path: TreePath::new(root).ok(),
+        kind: ProblemKind::RootMissing,
+        error: io::Error::new(
+            io::ErrorKind::NotFound,
+            "doesn't exist, though it is to be backed up; mount it, or take it out of the job",
+        ),
     };
     below.roots_below(&path).into_iter().map(|root| problem(missing(root))).collect()
 }
@@ -335,7 +376,11 @@ fn look_at(fd: &OwnedFd, name: &CStr, path: TreePath) -> Result<Walked, Box<Prob
     };
     match stat::from_raw(&raw) {
         Some((kind, stat)) => Ok(Walked { path, kind, stat }),
-        None => Err(Box::new(Problem::said(Some(path), ProblemKind::Io, "is of no kind that Linux knows"))),
+        None => Err(Box::new(Problem::said(
+            Some(path),
+            ProblemKind::Io,
+            "is of no kind that Linux knows",
+        ))),
     }
 }
 
@@ -345,7 +390,8 @@ fn join(folder: &Folder, name: &[u8]) -> Result<TreePath, Problem> {
         None => TreePath::new(name),
     };
     joined.map_err(|_| {
-        let text = "holds an entry whose path is longer than a snapshot takes (64 KiB); it is left out";
+        let text =
+            "holds an entry whose path is longer than a snapshot takes (64 KiB); it is left out";
         Problem::said(folder.path.clone(), ProblemKind::TooDeep, text)
     })
 }
