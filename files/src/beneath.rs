@@ -167,7 +167,8 @@ mod tests {
         symlink("real", temp.path().join("link")).unwrap();
         symlink("deep/file", temp.path().join("real/leaf")).unwrap();
         let base = Base::open(temp.path()).unwrap();
-        let tries: [fn(BorrowedFd<'_>, &[u8], OFlags) -> rustix::io::Result<OwnedFd>; 2] =
+        type Open = fn(BorrowedFd<'_>, &[u8], OFlags) -> rustix::io::Result<OwnedFd>;
+        let tries: [Open; 2] =
             [open, |fd, path, flags| open_by_component(fd, path, flags | OFlags::NOFOLLOW)];
         for open in tries {
             assert!(open(base.fd(), b"real/deep/file", OFlags::RDONLY).is_ok());

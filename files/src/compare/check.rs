@@ -121,7 +121,7 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
                 self.tell(&walked.path, What::LinkTarget, expected, found);
             }
             Err(problem) => {
-                self.found.push_back(unreadable(problem.path, problem.error.to_string()))
+                self.found.push_back(unreadable(problem.path, problem.error.to_string()));
             }
         }
     }

@@ -24,8 +24,11 @@ pub(crate) enum Opened<'a> {
     PathOnly(BorrowedFd<'a>),
 }
 
+/// The name of an attribute that can't be read, and why.
+pub(crate) type Unreadable = (Vec<u8>, Errno);
+
 /// All attributes, sorted by name, and the names of those that can't be read, each with the reason.
-pub(crate) fn read(of: Opened<'_>) -> rustix::io::Result<(Vec<Xattr>, Vec<(Vec<u8>, Errno)>)> {
+pub(crate) fn read(of: Opened<'_>) -> rustix::io::Result<(Vec<Xattr>, Vec<Unreadable>)> {
     let list = match grown(|buffer| match of {
         Opened::Fully(fd) => flistxattr(fd, buffer),
         Opened::PathOnly(fd) => listxattr(proc_path(fd), buffer),

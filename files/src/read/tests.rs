@@ -71,7 +71,7 @@ fn a_file_that_grows_is_read_to_its_first_size_and_flagged() {
     let mut reader = FileReader::open(&base, &walked).unwrap();
     let path = temp.path().join("file");
     std::thread::spawn(move || {
-        OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap()
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
     })
     .join()
     .unwrap();

@@ -244,8 +244,7 @@ fn many_threads_restore_one_tree() {
 #[test]
 #[ignore = "a measurement: KEEPHOLD_TREE=/usr/share cargo test restore_speed -- --ignored --nocapture"]
 fn restore_speed() {
-    let from =
-        PathBuf::from(std::env::var_os("KEEPHOLD_TREE").unwrap_or("/usr/share".into()));
+    let from = PathBuf::from(std::env::var_os("KEEPHOLD_TREE").unwrap_or("/usr/share".into()));
     let begun = std::time::Instant::now();
     let snapshot = back_up(&from);
     eprintln!("{} entries read with metadata in {:?}", snapshot.len(), begun.elapsed());

@@ -46,6 +46,8 @@ impl Filter {
     /// The filter for the root at `root`, a tree path (empty for the base itself).
     pub(super) fn new(root: &[u8], lines: &[String], options: &Options) -> Result<Self, WalkError> {
         let mut builder = GitignoreBuilder::new("");
+        // A slip is better told than taken for a name with a bracket in it, which can be written as `\[`.
+        builder.allow_unclosed_class(false);
         for line in lines {
             let anchored = anchor(line, root);
             builder.add_line(None, anchored.as_deref().unwrap_or(line)).map_err(|error| {

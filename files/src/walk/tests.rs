@@ -130,6 +130,30 @@ fn patterns_leave_out_but_never_a_root() {
 }
 
 #[test]
+fn files_of_patterns_are_read_and_mistakes_stop_the_walk() {
+    let temp = tree(&["r/a.log", "r/b", "r/c"]);
+    let file = temp.path().join("patterns");
+    fs::write(&file, "# what to leave out\n*.log\n\n/c\n").unwrap();
+    let options = Options { exclude_files: vec![file.clone()], ..Options::default() };
+    assert_eq!(walk(temp.path(), &["/r"], &options).0, ["r", "r/b"]);
+
+    let base = Base::open(temp.path()).unwrap();
+    let start = |roots: &[&str], options: &Options| {
+        let roots: Vec<_> = roots.iter().map(PathBuf::from).collect();
+        Walk::start(&base, &roots, options).err()
+    };
+    fs::write(&file, b"\xff").unwrap();
+    assert!(matches!(start(&["/r"], &options), Some(WalkError::PatternFile { .. })));
+    fs::remove_file(&file).unwrap();
+    assert!(matches!(start(&["/r"], &options), Some(WalkError::PatternFile { .. })));
+    let bad = Options { exclude: vec!["a[".into()], ..Options::default() };
+    assert!(matches!(start(&["/r"], &bad), Some(WalkError::Pattern { .. })));
+    assert!(matches!(start(&["r"], &Options::default()), Some(WalkError::BadRoot { .. })));
+    assert!(matches!(start(&["/r/../x"], &Options::default()), Some(WalkError::BadRoot { .. })));
+    assert!(matches!(start(&[], &Options::default()), Some(WalkError::NoRoot)));
+}
+
+#[test]
 fn tagged_caches_and_marked_folders_keep_only_their_mark() {
     let temp =
         tree(&["c/data", "c/sub/x", "fake/CACHEDIR.TAG", "fake/data", "m/.nobackup", "m/data"]);
