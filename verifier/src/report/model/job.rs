@@ -125,3 +125,11 @@ impl RunStatus {
         matches!(self, Self::Success | Self::Warnings)
     }
 }
+
+impl Job {
+    /// Whether the newest success is within the RPO; `None` without an RPO.
+    pub fn is_fresh(&self) -> Option<bool> {
+        let rpo_s = self.rpo_s?;
+        Some(self.newest_success_age_s.is_some_and(|age_s| age_s <= rpo_s))
+    }
+}
