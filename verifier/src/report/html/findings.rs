@@ -1,0 +1,111 @@
+//! Findings by severity, and the table of levels.
+
+use crate::report::model::{Finding, LevelResult, LevelState, Report, Severity};
+use crate::report::{catalogue, text, words};
+
+/// All findings of one severity.
+pub(super) struct Group {
+    pub(super) severity: &'static str,
+    pub(super) class: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) number: usize,
+    pub(super) findings: Vec<FindingView>,
+}
+
+/// One finding.
+pub(super) struct FindingView {
+    pub(super) code: String,
+    pub(super) title: String,
+    pub(super) level: &'static str,
+    pub(super) resource: String,
+    pub(super) summary: String,
+    pub(super) detail: Option<String>,
+    pub(super) remedy: String,
+    pub(super) age: String,
+}
+
+/// One level.
+pub(super) struct LevelRow {
+    pub(super) name: &'static str,
+    pub(super) question: &'static str,
+    pub(super) state: &'static str,
+    pub(super) class: &'static str,
+    pub(super) checked: Vec<String>,
+    pub(super) reason: Option<String>,
+    pub(super) criteria: &'static str,
+}
+
+pub(super) fn groups(report: &Report) -> Vec<Group> {
+    Severity::ALL
+        .into_iter()
+        .filter_map(|severity| {
+            let findings: Vec<_> =
+                report.findings.iter().filter(|finding| finding.severity == severity).map(view).collect();
+            (!findings.is_empty()).then(|| Group {
+                severity: words::severity(severity),
+                class: severity_class(severity),
+                meaning: meaning(severity),
+                number: findings.len(),
+                findings,
+            })
+        })
+        .collect()
+}
+
+fn view(finding: &Finding) -> FindingView {
+    // A newer verifier's code may not be in this catalogue when an old report is rendered, or the other way round.
+    let title = catalogue::find(&finding.code).map_or(finding.summary.as_str(), |code| code.title);
+    let repeats = title.trim_end_matches('.') == finding.summary.trim_end_matches('.');
+    FindingView {
+        code: finding.code.clone(),
+        title: title.to_owned(),
+        level: words::level(finding.level),
+        resource: finding.resource.clone(),
+        summary: if repeats { String::new() } else { finding.summary.clone() },
+        detail: finding.detail.clone(),
+        remedy: finding.remedy.clone(),
+        age: finding.first_seen.map_or_else(String::new, |time| format!("first seen {}", words::day(time))),
+    }
+}
+
+fn severity_class(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical | Severity::High => "bad",
+        Severity::Warning => "warn",
+        Severity::Info => "info",
+    }
+}
+
+fn meaning(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "data is lost, can't be restored, or someone has tampered",
+        Severity::High => "a promise of the policy is broken, and data may be lost if nobody acts",
+        Severity::Warning => "worth a look soon; nothing is lost",
+        Severity::Info => "for the record",
+    }
+}
+
+pub(super) fn levels(report: &Report) -> Vec<LevelRow> {
+    report.levels.iter().map(row).collect()
+}
+
+fn row(result: &LevelResult) -> LevelRow {
+    LevelRow {
+        name: words::level(result.level),
+        question: words::level_question(result.level),
+        state: words::level_state(result.state),
+        class: state_class(result.state),
+        checked: result.checked.iter().map(text::counted).collect(),
+        reason: result.reason.clone(),
+        criteria: words::level_criteria(result.level),
+    }
+}
+
+pub(super) fn state_class(state: LevelState) -> &'static str {
+    match state {
+        LevelState::Passed => "ok",
+        LevelState::Findings => "warn",
+        LevelState::NotRun => "none",
+        LevelState::CouldNotCheck => "bad",
+    }
+}
