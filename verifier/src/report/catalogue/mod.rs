@@ -8,6 +8,7 @@ mod codes;
 mod markdown;
 
 pub use codes::*;
+pub use markdown::findings_page;
 
 use super::model::{Finding, Level, Severity};
 
