@@ -1,7 +1,7 @@
 //! What the terminal shows when a verification ends: findings with their remedies, then what was checked, then where the
 //! report is. Plain text of fixed form, so that it reads the same in a journal, a mail and a ticket.
 
-use super::model::{Count, Finding, LevelState, Report, RestoreTest, Verdict};
+use super::model::{Count, Finding, LevelState, Report, RestoreTest, Strength, Verdict};
 use super::{summary, words};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,12 +32,9 @@ fn head(text: &mut String, report: &Report) {
     };
     let _ = writeln!(text, "{mark}  {}", report.result.headline);
     let pinned = if report.target.fingerprint_pinned { "pinned" } else { "NOT pinned" };
-    let _ = writeln!(
-        text,
-        "{}  ({}, fingerprint {pinned})\n",
-        report.target.url,
-        words::strength(report.target.strength)
-    );
+    let strength = words::strength(report.target.strength);
+    let immutable = if report.target.strength <= Strength::Advisory { "NOT IMMUTABLE: " } else { "" };
+    let _ = writeln!(text, "{}  ({immutable}{strength}; fingerprint {pinned})\n", report.target.url);
     for sentence in summary::sentences(report) {
         wrap(text, &sentence, "");
     }
@@ -73,7 +70,7 @@ fn levels(text: &mut String, report: &Report) {
             LevelState::CouldNotCheck => "COULD NOT CHECK",
             state => words::level_state(state),
         };
-        let mut line = format!("  {:<20} {state:<16}", words::level(result.level));
+        let mut line = format!("  {:<20} {state:<17}", words::level(result.level));
         let counts: Vec<_> = result.checked.iter().map(counted).collect();
         let said = if counts.is_empty() { result.reason.clone().unwrap_or_default() } else { counts.join(", ") };
         line.push_str(&said);
@@ -91,7 +88,8 @@ fn restores(text: &mut String, report: &Report) {
     for test in &report.restore_tests {
         let rto = match (test.rto_target_s, test.rto_met) {
             (Some(target), Some(true)) => format!(" of RTO {}", words::whole_seconds(target)),
-            (Some(target), _) => format!(", RTO {} MISSED", words::whole_seconds(target)),
+            (Some(target), Some(false)) => format!(", RTO {} MISSED", words::whole_seconds(target)),
+            (Some(target), None) => format!(" until it stopped, RTO {} not shown", words::whole_seconds(target)),
             (None, _) => ", no RTO set".to_owned(),
         };
         let _ = writeln!(

@@ -68,7 +68,7 @@ fn unchecked(report: &Report, level: Level) -> bool {
 }
 
 fn freshness(report: &Report) -> Tile {
-    let label = "Oldest of the newest backups";
+    let label = "Age of the newest backup, worst job";
     if unchecked(report, Level::Freshness) {
         return not_checked(label);
     }

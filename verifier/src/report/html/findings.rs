@@ -20,8 +20,14 @@ pub(super) struct FindingView {
     pub(super) resource: String,
     pub(super) summary: String,
     pub(super) detail: Option<String>,
-    pub(super) remedy: String,
+    pub(super) remedy: Vec<Part>,
     pub(super) age: String,
+}
+
+/// A piece of a sentence: plain, or a command or name that stood between backticks.
+pub(super) struct Part {
+    pub(super) text: String,
+    pub(super) code: bool,
 }
 
 /// One level.
@@ -63,9 +69,13 @@ fn view(finding: &Finding) -> FindingView {
         resource: finding.resource.clone(),
         summary: if repeats { String::new() } else { finding.summary.clone() },
         detail: finding.detail.clone(),
-        remedy: finding.remedy.clone(),
+        remedy: parts(&finding.remedy),
         age: finding.first_seen.map_or_else(String::new, |time| format!("first seen {}", words::day(time))),
     }
+}
+
+fn parts(sentence: &str) -> Vec<Part> {
+    sentence.split('`').enumerate().map(|(index, text)| Part { text: text.to_owned(), code: index % 2 == 1 }).collect()
 }
 
 fn severity_class(severity: Severity) -> &'static str {
@@ -86,26 +96,45 @@ fn meaning(severity: Severity) -> &'static str {
 }
 
 pub(super) fn levels(report: &Report) -> Vec<LevelRow> {
-    report.levels.iter().map(row).collect()
+    report.levels.iter().map(|result| row(result, report)).collect()
 }
 
-fn row(result: &LevelResult) -> LevelRow {
+fn row(result: &LevelResult, report: &Report) -> LevelRow {
     LevelRow {
         name: words::level(result.level),
         question: words::level_question(result.level),
         state: words::level_state(result.state),
-        class: state_class(result.state),
+        class: state_class(result, report),
         checked: result.checked.iter().map(text::counted).collect(),
         reason: result.reason.clone(),
         criteria: words::level_criteria(result.level),
     }
 }
 
-pub(super) fn state_class(state: LevelState) -> &'static str {
-    match state {
+/// How a level's state looks: one with findings is as bad as the worst of them.
+pub(super) fn state_class(result: &LevelResult, report: &Report) -> &'static str {
+    match result.state {
         LevelState::Passed => "ok",
-        LevelState::Findings => "warn",
         LevelState::NotRun => "none",
         LevelState::CouldNotCheck => "bad",
+        LevelState::Findings => report
+            .findings
+            .iter()
+            .filter(|finding| finding.level == result.level)
+            .map(|finding| finding.severity)
+            .min()
+            .map_or("warn", severity_class),
     }
+}
+
+/// How the packs were chosen, in a sentence.
+pub(super) fn sampling(report: &Report) -> Option<String> {
+    let sampling = report.integrity.sampling.as_ref()?;
+    let seed = sampling.seed.as_ref().map(|seed| format!(", seed {seed}")).unwrap_or_default();
+    Some(format!(
+        "{} of {} packs were read in this run, chosen by: {}{seed}.",
+        words::count(sampling.selected),
+        words::count(sampling.population),
+        sampling.method
+    ))
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 const LABEL_WIDTH: f64 = 96.0;
 const PLOT_WIDTH: f64 = 530.0;
 const RIGHT_WIDTH: f64 = 99.0;
-const PITCH: f64 = 11.0;
+const PITCH: f64 = 9.5;
 const HEAD_HEIGHT: f64 = 20.0;
 const ROWS_MAX: usize = 40;
 /// Bars that end later are cut, and say when they end: otherwise one kept for ten years would flatten all others.
@@ -102,7 +102,7 @@ fn row(run: &Run, index: usize, axis: &Axis) -> Row {
     let end_x = axis.x(end_time.unwrap_or(run.finished));
     let cut = end_time.is_some_and(|time| time > axis.until);
     Row {
-        text_y: place(y + 8.0),
+        text_y: place(y + 7.2),
         bar_y: place(y + 1.5),
         label: format!("#{} {}", run.seq, run.started.strftime("%d %b")),
         class,
@@ -110,7 +110,7 @@ fn row(run: &Run, index: usize, axis: &Axis) -> Row {
         bar_width: place((end_x - start).max(1.0)),
         // Where the lock ends as it should, the end of the bar says it already.
         expires_x: run.expires.filter(|time| class == "short" && *time <= axis.until).map(|time| place(axis.x(time))),
-        expires_y2: place(y + 9.5),
+        expires_y2: place(y + 8.5),
         end: if cut { format!("→ {end}") } else { end.clone() },
         title: format!(
             "#{} of {}: expires {}, locked until {end}",

@@ -233,8 +233,8 @@ pub(super) fn criteria(report: &Report) -> Vec<Criterion> {
     ];
     let state = |level: &Level| {
         let found = report.levels.iter().find(|result| result.level == *level);
-        let state = found.map_or(LevelState::NotRun, |result| result.state);
-        (words::level(*level), state_class(state), words::level_state(state))
+        let (class, state) = found.map_or(("none", LevelState::NotRun), |result| (state_class(result, report), result.state));
+        (words::level(*level), class, words::level_state(state))
     };
     rows.into_iter()
         .map(|(id, asks, sections, levels)| Criterion { id, asks, sections, states: levels.iter().map(state).collect() })
