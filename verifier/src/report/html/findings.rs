@@ -5,10 +5,9 @@ use crate::report::{catalogue, text, words};
 
 /// All findings of one severity.
 pub(super) struct Group {
-    pub(super) severity: &'static str,
+    pub(super) heading: String,
     pub(super) class: &'static str,
     pub(super) meaning: &'static str,
-    pub(super) number: usize,
     pub(super) findings: Vec<FindingView>,
 }
 
@@ -48,14 +47,20 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
             let findings: Vec<_> =
                 report.findings.iter().filter(|finding| finding.severity == severity).map(view).collect();
             (!findings.is_empty()).then(|| Group {
-                severity: words::severity(severity),
+                heading: heading(severity, findings.len()),
                 class: severity_class(severity),
                 meaning: meaning(severity),
-                number: findings.len(),
                 findings,
             })
         })
         .collect()
+}
+
+fn heading(severity: Severity, number: usize) -> String {
+    match (severity, number) {
+        (Severity::Warning, 2..) => format!("{number} warnings"),
+        _ => format!("{number} {}", words::severity(severity)),
+    }
 }
 
 fn view(finding: &Finding) -> FindingView {

@@ -69,7 +69,7 @@ impl Horizon {
         let rows: Vec<_> =
             kept.iter().take(ROWS_MAX).enumerate().map(|(index, run)| row(run, index, &axis)).collect();
         let bottom = HEAD_HEIGHT + rows.len() as f64 * PITCH + 2.0;
-        let unlocked = kept.iter().filter(|run| run.locked_fully == Some(false)).count();
+        let unlocked = kept.iter().filter(|run| run.is_locked() == Some(false)).count();
         Some(Self {
             width: LABEL_WIDTH + PLOT_WIDTH + RIGHT_WIDTH,
             height: bottom + 14.0,
@@ -92,7 +92,7 @@ impl Horizon {
 fn row(run: &Run, index: usize, axis: &Axis) -> Row {
     let y = HEAD_HEIGHT + index as f64 * PITCH;
     let start = axis.x(run.started);
-    let (class, end_time, end) = match (run.locked_fully, run.lock_until) {
+    let (class, end_time, end) = match (run.is_locked(), run.lock_until) {
         (None, _) => ("unknown", run.expires, "not checked".to_owned()),
         (Some(_), None) => ("open", run.expires, "not locked".to_owned()),
         (Some(fully), Some(until)) => {

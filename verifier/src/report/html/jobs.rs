@@ -119,7 +119,7 @@ fn run(run: &Run) -> RunRow {
         (false, _) => ("signature wrong", "bad"),
         (true, false) => ("chain broken", "bad"),
     };
-    let (locked, locked_class) = match (run.status.has_snapshot(), run.locked_fully, run.lock_until) {
+    let (locked, locked_class) = match (run.status.has_snapshot(), run.is_locked(), run.lock_until) {
         (false, ..) => ("no snapshot".to_owned(), "none"),
         (true, None, _) => ("not checked".to_owned(), "warn"),
         (true, Some(_), None) => ("not locked".to_owned(), "bad"),
@@ -145,7 +145,7 @@ fn run(run: &Run) -> RunRow {
         expires: run.expires.map_or_else(String::new, words::day),
         locked,
         locked_class,
-        record: run.record_blake3.chars().take(16).collect(),
+        record: run.record_blake3.chars().take(12).collect(),
     }
 }
 

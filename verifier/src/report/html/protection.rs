@@ -73,7 +73,8 @@ fn encryption(report: &Report) -> Statement {
 
 fn separation(report: &Report) -> Statement {
     let (text, class) = match report.encryption.writer_can_read {
-        Some(false) => ("The hosts that write backups hold no key that reads them: a host that is taken over can add, and cannot read what it stored.", "ok"),
+        _ if report.encryption.algorithm.is_none() => ("Not shown, since no encrypted data was seen.", "warn"),
+        Some(false) => ("By their configuration, the hosts that write backups hold no key that reads them: a host that is taken over can add, and cannot read what it stored.", "ok"),
         Some(true) => ("A HOST CAN READ its own backups: an identity that opens them is on the host that writes them.", "bad"),
         None => ("Whether the hosts hold a key that reads backups is not known.", "warn"),
     };

@@ -105,6 +105,18 @@ pub struct Run {
     pub locked_fully: Option<bool>,
 }
 
+impl Run {
+    /// Whether its lock holds until it expires, by the dates as well as by the check's word; `None` if it isn't known.
+    pub fn is_locked(&self) -> Option<bool> {
+        let by_date = match (self.lock_until, self.expires) {
+            (Some(until), Some(expires)) => until >= expires,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        self.locked_fully.map(|fully| fully && by_date)
+    }
+}
+
 /// What came of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

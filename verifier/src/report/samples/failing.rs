@@ -11,7 +11,7 @@ pub(crate) fn failing() -> Report {
     report.target.url = "file:///srv/vault".to_owned();
     (report.target.region, report.target.account) = (None, None);
     report.target.strength = Strength::Advisory;
-    (report.target.versioning, report.target.object_lock) = (Some(false), Some(false));
+    (report.target.versioning, report.target.object_lock) = (None, None);
     report.target.default_retention = None;
     report.target.notes = vec!["The process may not set the immutable attribute.".to_owned()];
     report.clock.offset_s = None;
@@ -51,14 +51,18 @@ fn jobs(report: &mut Report) {
     runs[11].signature_ok = false;
     runs.remove(9);
     for run in &mut runs[3..] {
-        run.locked_fully = Some(run.seq % 3 != 0);
+        run.locked_fully = Some(false);
         run.lock_until = (run.seq % 3 != 0).then_some(run.started + super::parts::days(9)).filter(|_| run.seq > 26);
     }
     let mut shop = job("db1", "shop", JobKind::Postgres, runs);
     shop.newest_success = Some(at("2026-11-16T02:04:00Z"));
     shop.newest_success_age_s = Some(612_849);
     shop.longest_gap_s = Some(612_849);
-    shop.gaps = vec![Gap { from: at("2026-11-16T02:04:00Z"), until: None }];
+    shop.gaps = vec![
+        Gap { from: at("2026-11-09T02:04:00Z"), until: Some(at("2026-11-11T02:04:00Z")) },
+        Gap { from: at("2026-11-16T02:04:00Z"), until: None },
+    ];
+    shop.last_restore_test = Some(at("2026-11-16T04:11:00Z"));
     (shop.runs_seen, shop.runs_succeeded, shop.missing_seqs) = (30, 27, vec![28]);
     let never = Job {
         newest_success: None,
@@ -101,6 +105,7 @@ fn objects(report: &mut Report) {
 fn restores(report: &mut Report) {
     let shop = &mut report.restore_tests[0];
     shop.seq = 34;
+    shop.snapshot_time = at("2026-11-16T02:00:00Z");
     shop.result = RestoreResult::Different;
     shop.tier = Some(Tier::Restored);
     shop.durations = Durations { download_s: 1_204.0, restore_s: 2_980.5, checks_s: 301.0, teardown_s: 4.0, total_s: 4_485.5 };
