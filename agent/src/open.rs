@@ -33,8 +33,10 @@ impl OpenVault {
         let policy = target.options.lock;
         let protection = ensure_lockable(&*store, policy).await?;
         let (config, config_version) = true_config(&*store, &keys).await.context("opening the vault")?;
-        let cache = cache.join(config.id.to_string());
-        keephold_cli::keys::private_folder(&cache)?;
+        let folder = cache.join(config.id.to_string());
+        keephold_cli::keys::private_folder(&folder)?;
+        crate::run::note_cache(cache, &keys.fingerprint, &config.id)?;
+        let cache = folder;
         Ok(Self { store, config, keys, config_version, protection, policy, cache })
     }
 

@@ -1,9 +1,11 @@
 //! The chain of a job's records: which came last.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use keephold_vault::ids::{RecordHash, VaultId};
+use keephold_vault::ids::{Fingerprint, RecordHash, VaultId};
 use keephold_vault::keys::VaultSecret;
 use keephold_vault::limits::RECORD_LEN_MAX;
 use keephold_vault::record::{RecordKey, SealedRecord};
@@ -11,6 +13,19 @@ use keephold_vault::store::{Prefix, Store, StoreError, VersionId};
 
 /// How far a clock may seem to have gone back between two runs without anyone being told.
 pub(crate) const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(5);
+
+/// The folder in the cache of the vault with this fingerprint, as the last run that could open it left it.
+pub(crate) fn caches_of(cache: &Path, fingerprint: &Fingerprint) -> Result<PathBuf> {
+    let note = cache.join(format!("{fingerprint}.vault"));
+    let id = std::fs::read_to_string(&note).with_context(|| format!("no run has reached this vault yet ({})", note.display()))?;
+    Ok(cache.join(id.trim()))
+}
+
+/// Notes which folder of the cache belongs to a vault.
+pub(crate) fn note_cache(cache: &Path, fingerprint: &Fingerprint, id: &VaultId) -> Result<()> {
+    let note = cache.join(format!("{fingerprint}.vault"));
+    std::fs::write(&note, format!("{id}\n")).with_context(|| format!("{} can't be written", note.display()))
+}
 
 /// The end of a chain.
 #[derive(Debug, Default)]

@@ -33,6 +33,7 @@ use crate::source::directory::Lists;
 use crate::source::{Counters, Stop, directory, postgres};
 use crate::unchanged;
 
+pub(crate) use chain::note_cache;
 pub(crate) use progress::Watch;
 
 /// How often a run begins anew when something that it meant to use again turns out to be gone from the vault.
@@ -391,4 +392,60 @@ fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: 
     totals.bytes_read = load(&counters.bytes_read);
     totals.excluded = load(&counters.excluded);
     totals.messages = notes.total;
+}
+
+/// Notes in the spool that runs failed because the target could not even be opened, so that the vault learns of it.
+///
+/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id.
+pub(crate) fn spool_unreachable(
+    error: &anyhow::Error,
+    jobs: &[Job],
+    host: &str,
+    evidence: SignedDuration,
+    keys: &std::path::Path,
+    cache: &std::path::Path,
+    target: &keephold_cli::target::Target,
+) {
+    let transient = error.chain().any(|c| {
+        matches!(c.downcast_ref(), Some(VaultError::Store(e)) if e.is_transient())
+            || matches!(c.downcast_ref::<StoreError>(), Some(e) if e.is_transient())
+    });
+    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
+    if !transient {
+        return;
+    }
+    let url = target.url.to_string();
+    let kept = chain::caches_of(cache, &keys.fingerprint).and_then(|vault| {
+        let spool = spool::Spool::open(&vault)?;
+        let now = Timestamp::now();
+        for job in jobs {
+            let text = format!("{url} could not be reached: {error:#}");
+            let expires = now.checked_add(job.keep)?;
+            let evidence_until = now.checked_add(evidence)?.max(expires);
+            spool.keep(&Record {
+                format: Record::FORMAT.into(),
+                vault: keys.fingerprint,
+                host: host.to_owned(),
+                job: job.name.clone(),
+                kind: job.source.kind(),
+                seq: 0,
+                previous: None,
+                started: now,
+                finished: Timestamp::now(),
+                clock_offset_ms: None,
+                status: Status::Failed,
+                messages: vec![Message { level: Level::Error, code: "unreachable".into(), text }],
+                program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
+                recipients: keys.recipients.names().to_vec(),
+                retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
+                source: None,
+                totals: Totals { messages: 1, ..Totals::default() },
+                snapshot: None,
+            })?;
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        tracing::warn!("that this run failed could not be noted for the vault: {error:#}");
+    }
 }
