@@ -1,1 +1,43 @@
-//! Placeholder while the workspace is laid out.
+//! The Keephold vault: the format of stored backups, and the locked store beneath it.
+//!
+//! Data flows through one module a step, and comes back beside it:
+//!
+//! ```text
+//! write:  chunk → blob id (keys) → frame (zstd) → seal (AES-256-GCM) → pack → name (BLAKE3) → store (lock)
+//! read:   store → name → pack → open → expand → blob id → content
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`], [`limits`], [`error`] | names, bounds, errors |
+//! | [`config`] | `vault.json` |
+//! | [`keys`], [`envelope`], [`sign`] | secrets and what is derived from them; age; SSH signatures |
+//! | [`chunk`], `frame`, [`seal`], [`pack`] | from bytes to packs, and back |
+//! | [`index`] | which blob lies where |
+//! | [`content`], [`tree`] | files and snapshots |
+//! | [`record`] | one signed record for each run |
+//! | [`store`] | the locked store |
+//! | [`write`], [`read`] | the two flows |
+//!
+//! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
+//! and knows no command line.
+
+pub mod chunk;
+pub mod config;
+pub mod content;
+pub mod envelope;
+pub mod error;
+mod frame;
+pub mod ids;
+pub mod index;
+pub mod keys;
+pub mod limits;
+pub mod pack;
+pub mod record;
+pub mod seal;
+pub mod sign;
+pub mod store;
+pub mod tree;
+pub mod write;
+
+pub use error::Error;

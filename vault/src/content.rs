@@ -1,0 +1,82 @@
+//! Content: the bytes of a file or stream, as a list of extents.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BlobId, ContentHash};
+
+/// A stretch of a content, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// A whole blob of `length` bytes.
+    Blob {
+        /// The blob.
+        id: BlobId,
+        /// Its length in bytes.
+        length: u32,
+    },
+    /// `length` bytes of a blob, from `offset` on: what row deltas are made of.
+    Part {
+        /// The blob.
+        id: BlobId,
+        /// Where in the blob the stretch begins, in bytes.
+        offset: u32,
+        /// How many bytes.
+        length: u32,
+    },
+    /// A hole of `length` bytes, which read as zeros and take no space.
+    Hole {
+        /// How many bytes.
+        length: u64,
+    },
+}
+
+impl Extent {
+    /// How many bytes of the content it covers.
+    pub fn length(&self) -> u64 {
+        match *self {
+            Self::Blob { length, .. } | Self::Part { length, .. } => u64::from(length),
+            Self::Hole { length } => length,
+        }
+    }
+
+    /// The blob that it needs, if any.
+    pub fn blob(&self) -> Option<BlobId> {
+        match *self {
+            Self::Blob { id, .. } | Self::Part { id, .. } => Some(id),
+            Self::Hole { .. } => None,
+        }
+    }
+}
+
+/// The bytes of one file or stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Length in bytes, holes included.
+    pub size: u64,
+    /// BLAKE3 of the bytes, holes left out. `None` only where `extents` is empty or one whole blob, whose id says
+    /// as much.
+    pub hash: Option<ContentHash>,
+    /// Where the bytes are.
+    pub extents: Extents,
+}
+
+impl Content {
+    /// The content of nothing.
+    pub fn empty() -> Self {
+        Self { size: 0, hash: None, extents: Extents::Inline(Vec::new()) }
+    }
+}
+
+/// The list of extents: in place while it is short, else itself stored in list blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extents {
+    /// At most [`limits::EXTENTS_INLINE_MAX`](crate::limits::EXTENTS_INLINE_MAX) extents.
+    Inline(Vec<Extent>),
+    /// Whole blobs whose bytes, laid end to end, are `depth - 1` levels of such lists, down to extents.
+    Lists {
+        /// How many levels of list blobs stand between here and the extents, at least 1.
+        depth: u8,
+        /// The list blobs.
+        blobs: Vec<Extent>,
+    },
+}

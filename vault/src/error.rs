@@ -1,0 +1,111 @@
+//! What can be wrong with stored or given bytes. Errors of the target itself are [`StoreError`].
+
+use crate::store::StoreError;
+
+/// An error of the vault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The target failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stored bytes are not what they should be.
+    #[error("{what} is damaged: {why}")]
+    Damaged {
+        /// The object, frame or blob.
+        what: String,
+        /// What was found.
+        why: String,
+    },
+    /// A blob that a snapshot needs is in no index segment of its record.
+    #[error("blob {id} is needed, but none of the snapshot's index segments says where it lies")]
+    BlobUnknown {
+        /// The blob.
+        id: crate::ids::BlobId,
+    },
+    /// None of the given identities opens an object.
+    #[error("{what} was not sealed to this identity{detail}")]
+    WrongIdentity {
+        /// The object.
+        what: String,
+        /// More about it, or nothing.
+        detail: String,
+    },
+    /// An object belongs to another vault.
+    #[error("{what} belongs to vault {found}, not to {expected}")]
+    OtherVault {
+        /// The object.
+        what: String,
+        /// The vault it names.
+        found: String,
+        /// The vault at hand.
+        expected: String,
+    },
+    /// The format is newer than this program.
+    #[error("{what} has format '{found}', which this version of Keephold does not know")]
+    NewerFormat {
+        /// The object.
+        what: String,
+        /// What it says of itself.
+        found: String,
+    },
+    /// A signature doesn't hold.
+    #[error("the signature of {what} is not to be believed: {why}")]
+    Signature {
+        /// The object.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A key, recipient or identity that was given can't be used.
+    #[error("{what} can't be used: {why}")]
+    BadKey {
+        /// Which key, never its content.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A stage of the pipeline stopped before this one.
+    #[error("the backup was stopped: {0}")]
+    Stopped(String),
+    /// Something on this host failed: its disk, its random source, its threads.
+    #[error("{what}: {source}")]
+    Local {
+        /// What was being done, naming the file.
+        what: String,
+        /// The error beneath.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Stored bytes of `what` are not what they should be.
+    pub(crate) fn damaged(what: impl ToString, why: impl ToString) -> Self {
+        Self::Damaged { what: what.to_string(), why: why.to_string() }
+    }
+
+    /// Makes an I/O error of this host say what was being done.
+    pub(crate) fn local(what: impl ToString) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |source| Self::Local { what, source }
+    }
+
+    /// What a person can do about it, where that isn't plain from the message.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Damaged { .. } | Self::BlobUnknown { .. } => Some(
+                "run keephold-verify to see what else is affected; restore from another snapshot or copy meanwhile",
+            ),
+            Self::WrongIdentity { .. } => Some(
+                "give the identity of one of the recipients that the run's record names (--identity FILE)",
+            ),
+            Self::OtherVault { .. } => Some("check the vault's URL and the pinned fingerprint"),
+            Self::NewerFormat { .. } => Some("use a newer version of Keephold"),
+            Self::Signature { .. } => {
+                Some("add the host's public key to the allowed signers only if you trust it")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Keys: the vault's secret, a run's key, and all that is derived from them.
+//!
+//! | key | derived from | used for |
+//! |---|---|---|
+//! | blob id key | vault secret | naming blobs |
+//! | gear table | vault secret | cutting chunks |
+//! | row set key | vault secret | hashing rows of dumps |
+//! | index key, record key | vault secret, object's salt | sealing index segments and records |
+//! | pack key | run key, pack's salt | sealing frames |
+//!
+//! Derivation is BLAKE3's key derivation mode (<https://github.com/BLAKE3-team/BLAKE3-specs>, section 2.3); each
+//! context string is used for one purpose only.
+
+use std::fmt;
+
+use bech32::{Bech32m, Hrp};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::error::Error;
+use crate::ids::{BlobId, VaultId};
+
+const SECRET_HRP: &str = "keephold-secret-";
+
+/// Salt of one sealed object: makes its key its own.
+pub type Salt = [u8; 16];
+
+/// Fills an array from the operating system's random source.
+///
+/// # Errors
+/// [`Error::Local`] if the system has none to give.
+pub fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|e| {
+        Error::local("reading the system's random source")(std::io::Error::other(e))
+    })?;
+    Ok(bytes)
+}
+
+/// The vault's symmetric secret: kept by each host that writes to the vault, and sealed into every envelope.
+///
+/// Who holds it can recompute blob ids and read the index and the records, but no data.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct VaultSecret([u8; 32]);
+
+impl fmt::Debug for VaultSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VaultSecret(…)")
+    }
+}
+
+impl VaultSecret {
+    /// Draws a new secret.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the system's random source fails.
+    pub fn generate() -> Result<Self, Error> {
+        Ok(Self(random()?))
+    }
+
+    /// Takes raw bytes as a secret.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The secret as a line of text that can be copied and that notices typing errors
+    /// (`KEEPHOLD-SECRET-1…`, Bech32m as in BIP-350).
+    pub fn to_text(&self) -> String {
+        Hrp::parse(SECRET_HRP)
+            .ok()
+            .and_then(|hrp| bech32::encode_upper::<Bech32m>(hrp, &self.0).ok())
+            .unwrap_or_default()
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote; white space around it and `#` comment lines are passed over.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] if it isn't such a line, or has a typing error.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::BadKey { what: "the vault's secret".into(), why: why.into() };
+        let line = text
+            .lines()
+            .map(str::trim)
+            .find(|l| !l.is_empty() && !l.starts_with('#'))
+            .ok_or_else(|| bad("the file is empty"))?;
+        let (hrp, mut bytes) = bech32::decode(line).map_err(|_| {
+            bad("it is no line of the form KEEPHOLD-SECRET-1…, or it has a typing error")
+        })?;
+        let array = <[u8; 32]>::try_from(bytes.as_slice());
+        bytes.zeroize();
+        match array {
+            Ok(array) if hrp.as_str().eq_ignore_ascii_case(SECRET_HRP) => Ok(Self(array)),
+            _ => Err(bad("it is a key of another kind")),
+        }
+    }
+
+    fn derive(&self, context: &str, more: &[&[u8]]) -> [u8; 32] {
+        derive(context, &self.0, more)
+    }
+
+    /// Makes ids of blobs.
+    pub fn blob_namer(&self) -> BlobNamer {
+        BlobNamer { key: self.derive("keephold 2026-11 blob id v1", &[]) }
+    }
+
+    /// The table that the chunker cuts by: 256 numbers that a reader of the bucket doesn't know.
+    pub fn gear_table(&self) -> [u64; 256] {
+        let mut bytes = [0; 256 * 8];
+        let mut hasher = blake3::Hasher::new_derive_key("keephold 2026-11 gear table v1");
+        hasher.update(&self.0).finalize_xof().fill(&mut bytes);
+        let mut table = [0; 256];
+        for (entry, eight) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *entry = u64::from_le_bytes(*eight);
+        }
+        bytes.zeroize();
+        table
+    }
+
+    /// The key of row-set hashes of database dumps.
+    pub fn row_set_key(&self) -> [u8; 32] {
+        self.derive("keephold 2026-11 row set v1", &[])
+    }
+
+    pub(crate) fn index_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
+        ObjectSealKey(self.derive("keephold 2026-11 index v1", &[vault.as_bytes(), salt]))
+    }
+
+    pub(crate) fn record_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
+        ObjectSealKey(self.derive("keephold 2026-11 record v1", &[vault.as_bytes(), salt]))
+    }
+}
+
+/// The random key of one run. The agent holds it only while the run lasts.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct RunKey([u8; 32]);
+
+impl fmt::Debug for RunKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RunKey(…)")
+    }
+}
+
+impl RunKey {
+    /// Draws a new key.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the system's random source fails.
+    pub fn generate() -> Result<Self, Error> {
+        Ok(Self(random()?))
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub(crate) fn pack_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
+        ObjectSealKey(derive("keephold 2026-11 pack v1", &self.0, &[vault.as_bytes(), salt]))
+    }
+}
+
+/// The key that seals the messages of one object.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct ObjectSealKey(pub(crate) [u8; 32]);
+
+fn derive(context: &str, secret: &[u8; 32], more: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(secret);
+    for part in more {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Names blobs by keyed BLAKE3.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct BlobNamer {
+    key: [u8; 32],
+}
+
+impl fmt::Debug for BlobNamer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlobNamer(…)")
+    }
+}
+
+impl BlobNamer {
+    /// The id of a blob with these bytes.
+    pub fn name(&self, plaintext: &[u8]) -> BlobId {
+        let hash = blake3::keyed_hash(&self.key, plaintext);
+        let mut id = [0; BlobId::LEN];
+        id.copy_from_slice(&hash.as_bytes()[..BlobId::LEN]);
+        BlobId::from_bytes(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_survives_copying_and_typing_errors_are_seen() {
+        let secret = VaultSecret::from_bytes([7; 32]);
+        let text = secret.to_text();
+        assert!(text.starts_with("KEEPHOLD-SECRET-1"), "{text}");
+        assert_eq!(VaultSecret::from_text(&format!("# a comment\n {text} \n")).unwrap(), secret);
+        let wrong = text.replacen('Q', "P", 1);
+        assert!(VaultSecret::from_text(&wrong).is_err());
+        assert!(VaultSecret::from_text("").is_err());
+        assert!(!format!("{secret:?}").contains('7'));
+    }
+
+    #[test]
+    fn derived_values_are_frozen() {
+        let secret = VaultSecret::from_bytes([7; 32]);
+        insta::assert_snapshot!(secret.blob_namer().name(b"hello"), @"ec0da40aa48908e9e7b0556f55392eb914f1fe3ebd6a4a43");
+        insta::assert_snapshot!(format!("{:016x}", secret.gear_table()[1]), @"6a3b6a291e42b3b3");
+        insta::assert_snapshot!(hex::encode(secret.row_set_key()), @"d77d747759d28036bab2845b813a5367cd7e25428f80aac55623d602383458ec");
+        let vault = VaultId::from_bytes([1; 16]);
+        insta::assert_snapshot!(hex::encode(secret.index_key(&vault, &[2; 16]).0), @"c29ea067d356bb25494a29f2de5a222654cb3317ffae8311110b787679c4ff3a");
+        insta::assert_snapshot!(hex::encode(RunKey::from_bytes([9; 32]).pack_key(&vault, &[2; 16]).0), @"26035492e5642495339055a9aa8efd86c6a997f0f0f6199599640f282a05eeb3");
+    }
+}
