@@ -31,9 +31,10 @@ impl Report {
         }
         self.levels.sort_by_key(|result| result.level);
         for result in &mut self.levels {
-            let found = self.findings.iter().any(|finding| {
-                finding.level == result.level && finding.severity != Severity::Info
-            });
+            let found = self
+                .findings
+                .iter()
+                .any(|finding| finding.level == result.level && finding.severity != Severity::Info);
             if found && result.state == LevelState::Passed {
                 result.state = LevelState::Findings;
             }
@@ -41,7 +42,8 @@ impl Report {
     }
 
     fn report_unchecked_levels(&mut self) {
-        for result in self.levels.iter().filter(|result| result.state == LevelState::CouldNotCheck) {
+        for result in self.levels.iter().filter(|result| result.state == LevelState::CouldNotCheck)
+        {
             let code = catalogue::could_not_check(result.level);
             if self.findings.iter().any(|finding| finding.code == code.id) {
                 continue;

@@ -31,14 +31,16 @@ impl Checker<'_> {
             return self.check(&definition, value, at);
         }
         if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
-            let chosen = options.iter().find(|option| (option.get("type") == Some(&"null".into())) == value.is_null());
+            let chosen = options
+                .iter()
+                .find(|option| (option.get("type") == Some(&"null".into())) == value.is_null());
             return self.check(chosen.unwrap(), value, at);
         }
         self.check_type(schema, value, at);
-        if let Some(constants) = schema.get("oneOf").and_then(Value::as_array) {
-            if !constants.iter().any(|constant| &constant["const"] == value) {
-                self.wrong.push(format!("{at}: {value} is not one of those described"));
-            }
+        if let Some(constants) = schema.get("oneOf").and_then(Value::as_array)
+            && !constants.iter().any(|constant| &constant["const"] == value)
+        {
+            self.wrong.push(format!("{at}: {value} is not one of those described"));
         }
         match value {
             Value::Object(fields) => self.check_fields(schema, fields, at),
@@ -88,7 +90,8 @@ impl Checker<'_> {
                 }
             }
         }
-        let required: BTreeSet<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let required: BTreeSet<_> =
+            schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         for name in described.keys() {
             if !required.contains(name.as_str()) || !fields.contains_key(name) {
                 self.wrong.push(format!("{at}.{name}: described, but not required or not written"));
@@ -124,7 +127,11 @@ fn the_checker_sees_a_field_that_is_not_described() {
 #[test]
 fn the_document_keeps_its_form() {
     // One snapshot of the JSON for each sample: a change of the published form shows in review.
-    for (name, report) in [("good", samples::good()), ("warning", samples::warning()), ("failing", samples::failing())] {
+    for (name, report) in [
+        ("good", samples::good()),
+        ("warning", samples::warning()),
+        ("failing", samples::failing()),
+    ] {
         let mut shortened = report;
         for job in &mut shortened.jobs {
             job.runs.shown.truncate(2);

@@ -17,9 +17,12 @@ pub fn headline(report: &Report) -> String {
             format!("Verification failed: {} {noun}", parts.join(" and "))
         }
         Verdict::Warnings if result.warning == 0 => "Nothing was checked".to_owned(),
-        Verdict::Warnings => format!("Verified, with {}", words::counted(result.warning, "warning")),
+        Verdict::Warnings => {
+            format!("Verified, with {}", words::counted(result.warning, "warning"))
+        }
         Verdict::Ok => {
-            let passed = report.levels.iter().filter(|level| level.state == LevelState::Passed).count();
+            let passed =
+                report.levels.iter().filter(|level| level.state == LevelState::Passed).count();
             if passed == Level::ALL.len() {
                 "Backups verified at every level".to_owned()
             } else {
@@ -48,13 +51,20 @@ fn jobs(report: &Report) -> Option<String> {
     let succeeded: u64 = expected.iter().map(|job| job.runs_succeeded).sum();
     let asked: u64 = expected.iter().filter_map(|job| job.runs_expected).sum();
     let population = if expected.iter().all(|job| job.runs_expected.is_some()) {
-        format!("{} runs were expected, {} seen, {} succeeded", words::count(asked), words::count(seen), words::count(succeeded))
+        format!(
+            "{} runs were expected, {} seen, {} succeeded",
+            words::count(asked),
+            words::count(seen),
+            words::count(succeeded)
+        )
     } else {
         format!("{} seen, {} succeeded", words::counted(seen, "run"), words::count(succeeded))
     };
     Some(match with_rpo {
         0 => format!("No job has an RPO to be held against; {population}."),
-        _ => format!("{} of {with_rpo} jobs have a good backup within their RPO; {population}.", fresh),
+        _ => {
+            format!("{fresh} of {with_rpo} jobs have a good backup within their RPO; {population}.")
+        }
     })
 }
 
@@ -67,8 +77,10 @@ fn objects(report: &Report) -> Option<String> {
         None => format!("how many are {word} is not known"),
     };
     let size = objects.bytes.map(|bytes| format!(" ({})", words::bytes(bytes))).unwrap_or_default();
-    let until =
-        objects.soonest_lock_end.map(|end| format!(", the first lock ending on {}", words::day(end))).unwrap_or_default();
+    let until = objects
+        .soonest_lock_end
+        .map(|end| format!(", the first lock ending on {}", words::day(end)))
+        .unwrap_or_default();
     Some(format!(
         "{} stored objects{size} are needed: {}, {}{until}.",
         words::count(needed),
@@ -86,7 +98,9 @@ fn integrity(report: &Report) -> Option<String> {
         (Some(days), Some(oldest)) => {
             format!("; every pack has been read within {oldest} days (at most {days} allowed)")
         }
-        (Some(days), None) => format!("; some packs have never been read (at most {days} days allowed)"),
+        (Some(days), None) => {
+            format!("; some packs have never been read (at most {days} days allowed)")
+        }
         _ => String::new(),
     };
     Some(format!(
@@ -105,17 +119,29 @@ fn restores(report: &Report) -> Option<String> {
     let passed = tests.iter().filter(|test| test.result == RestoreResult::Passed).count();
     let held = tests.iter().filter(|test| test.rto_target_s.is_some()).count();
     let met = tests.iter().filter(|test| test.rto_met == Some(true)).count();
-    let rto = if held == 0 { "none has an RTO".to_owned() } else { format!("{met} of {held} met their RTO") };
+    let rto = if held == 0 {
+        "none has an RTO".to_owned()
+    } else {
+        format!("{met} of {held} met their RTO")
+    };
     Some(format!(
         "{} done for real: {passed} equal to the source, {rto}.",
-        if tests.len() == 1 { "1 test restore was".to_owned() } else { format!("{} test restores were", tests.len()) },
+        if tests.len() == 1 {
+            "1 test restore was".to_owned()
+        } else {
+            format!("{} test restores were", tests.len())
+        },
     ))
 }
 
 fn not_known(report: &Report) -> Option<String> {
     let named = |state| {
-        let names: Vec<_> =
-            report.levels.iter().filter(|level| level.state == state).map(|level| words::level(level.level)).collect();
+        let names: Vec<_> = report
+            .levels
+            .iter()
+            .filter(|level| level.state == state)
+            .map(|level| words::level(level.level))
+            .collect();
         (!names.is_empty()).then(|| names.join(", "))
     };
     let parts: Vec<_> = [

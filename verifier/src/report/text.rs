@@ -33,8 +33,10 @@ fn head(text: &mut String, report: &Report) {
     let _ = writeln!(text, "{mark}  {}", report.result.headline);
     let pinned = if report.target.fingerprint_pinned { "pinned" } else { "NOT pinned" };
     let strength = words::strength(report.target.strength);
-    let immutable = if report.target.strength <= Strength::Advisory { "NOT IMMUTABLE: " } else { "" };
-    let _ = writeln!(text, "{}  ({immutable}{strength}; fingerprint {pinned})\n", report.target.url);
+    let immutable =
+        if report.target.strength <= Strength::Advisory { "NOT IMMUTABLE: " } else { "" };
+    let _ =
+        writeln!(text, "{}  ({immutable}{strength}; fingerprint {pinned})\n", report.target.url);
     for sentence in summary::sentences(report) {
         wrap(text, &sentence, "");
     }
@@ -72,7 +74,11 @@ fn levels(text: &mut String, report: &Report) {
         };
         let mut line = format!("  {:<20} {state:<17}", words::level(result.level));
         let counts: Vec<_> = result.checked.iter().map(counted).collect();
-        let said = if counts.is_empty() { result.reason.clone().unwrap_or_default() } else { counts.join(", ") };
+        let said = if counts.is_empty() {
+            result.reason.clone().unwrap_or_default()
+        } else {
+            counts.join(", ")
+        };
         line.push_str(&said);
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -84,12 +90,15 @@ fn restores(text: &mut String, report: &Report) {
     }
     let _ = writeln!(text, "\nTest restores");
     let name = |test: &RestoreTest| format!("{}/{} #{}", test.host, test.job, test.seq);
-    let width = report.restore_tests.iter().map(|test| name(test).chars().count()).max().unwrap_or(0);
+    let width =
+        report.restore_tests.iter().map(|test| name(test).chars().count()).max().unwrap_or(0);
     for test in &report.restore_tests {
         let rto = match (test.rto_target_s, test.rto_met) {
             (Some(target), Some(true)) => format!(" of RTO {}", words::whole_seconds(target)),
             (Some(target), Some(false)) => format!(", RTO {} MISSED", words::whole_seconds(target)),
-            (Some(target), None) => format!(" until it stopped, RTO {} not shown", words::whole_seconds(target)),
+            (Some(target), None) => {
+                format!(" until it stopped, RTO {} not shown", words::whole_seconds(target))
+            }
             (None, _) => ", no RTO set".to_owned(),
         };
         let _ = writeln!(
@@ -105,7 +114,9 @@ fn restores(text: &mut String, report: &Report) {
 /// A count as `1,842 objects` or `210 of 1,842 packs`.
 pub(super) fn counted(count: &Count) -> String {
     match count.of {
-        Some(of) => format!("{} of {} {}", words::count(count.checked), words::count(of), count.what),
+        Some(of) => {
+            format!("{} of {} {}", words::count(count.checked), words::count(of), count.what)
+        }
         None => format!("{} {}", words::count(count.checked), count.what),
     }
 }

@@ -1,7 +1,8 @@
 //! Values in words: one place, so that the page, the terminal and the documentation say the same.
 
 use super::model::{
-    JobKind, Level, LevelState, LockMode, Report, RestoreResult, RunStatus, Severity, Strength, Tier, Verdict,
+    JobKind, Level, LevelState, LockMode, Report, RestoreResult, RunStatus, Severity, Strength,
+    Tier, Verdict,
 };
 use jiff::Timestamp;
 
@@ -41,14 +42,24 @@ pub fn level(level: Level) -> &'static str {
 /// What a level asks, as a question that an auditor would put.
 pub fn level_question(level: Level) -> &'static str {
     match level {
-        Level::Freshness => "Has every job run within its RPO, and are its signed records whole and in sequence?",
+        Level::Freshness => {
+            "Has every job run within its RPO, and are its signed records whole and in sequence?"
+        }
         Level::Presence => "Is every needed object there, of its recorded size, and not hidden?",
         Level::Lock => "Is every needed object locked in the required mode until its runs expire?",
         Level::IntegrityKeyless => "Do the stored bytes, downloaded again, hash to their names?",
-        Level::IntegrityDeep => "Does every pack decrypt, and does every blob have the id that it was stored under?",
-        Level::Content => "Is what was stored plausible: not empty, not cut short, not suddenly smaller?",
-        Level::TestRestore => "Was it restored for real, found equal to the source, and within the RTO?",
-        Level::Coverage => "Is everything on the hosts in some job, or left out for a stated reason?",
+        Level::IntegrityDeep => {
+            "Does every pack decrypt, and does every blob have the id that it was stored under?"
+        }
+        Level::Content => {
+            "Is what was stored plausible: not empty, not cut short, not suddenly smaller?"
+        }
+        Level::TestRestore => {
+            "Was it restored for real, found equal to the source, and within the RTO?"
+        }
+        Level::Coverage => {
+            "Is everything on the hosts in some job, or left out for a stated reason?"
+        }
     }
 }
 
@@ -56,7 +67,9 @@ pub fn level_question(level: Level) -> &'static str {
 pub fn level_criteria(level: Level) -> &'static str {
     match level {
         Level::Freshness | Level::Coverage => "A1.2",
-        Level::Presence | Level::Content | Level::IntegrityKeyless | Level::IntegrityDeep => "A1.2, A1.3",
+        Level::Presence | Level::Content | Level::IntegrityKeyless | Level::IntegrityDeep => {
+            "A1.2, A1.3"
+        }
         Level::Lock => "A1.2, CC6.1",
         Level::TestRestore => "A1.3",
     }
@@ -126,11 +139,21 @@ pub fn strength(strength: Strength) -> &'static str {
 /// What a target's promise means for someone who wants to delete a backup.
 pub fn strength_meaning(strength: Strength) -> &'static str {
     match strength {
-        Strength::None => "NOT IMMUTABLE. Anyone with write access to the target can delete or change backups.",
-        Strength::Advisory => "NOT IMMUTABLE. File permissions are all that protects the backups: the owner of the machine can delete them.",
-        Strength::ImmutableFile => "Immutable against everyone but the root user of the storage machine, who can clear the attribute.",
-        Strength::Governance => "Immutable against everyone but those who hold the permission to bypass governance locks.",
-        Strength::Compliance => "Immutable: no one can delete, change or unlock a backup before its time, the account's owner neither.",
+        Strength::None => {
+            "NOT IMMUTABLE. Anyone with write access to the target can delete or change backups."
+        }
+        Strength::Advisory => {
+            "NOT IMMUTABLE. File permissions are all that protects the backups: the owner of the machine can delete them."
+        }
+        Strength::ImmutableFile => {
+            "Immutable against everyone but the root user of the storage machine, who can clear the attribute."
+        }
+        Strength::Governance => {
+            "Immutable against everyone but those who hold the permission to bypass governance locks."
+        }
+        Strength::Compliance => {
+            "Immutable: no one can delete, change or unlock a backup before its time, the account's owner neither."
+        }
     }
 }
 
@@ -185,9 +208,18 @@ pub fn seconds(seconds: f64) -> String {
         return format!("{seconds:.1} s");
     }
     // A `f64` to integer cast saturates, and a length of time that long says so by itself.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and saturating"
+    )]
     let whole = seconds.round() as u64;
-    let parts = [(whole / 86_400, "d"), (whole / 3600 % 24, "h"), (whole / 60 % 60, "min"), (whole % 60, "s")];
+    let parts = [
+        (whole / 86_400, "d"),
+        (whole / 3600 % 24, "h"),
+        (whole / 60 % 60, "min"),
+        (whole % 60, "s"),
+    ];
     let first = parts.iter().position(|(value, _)| *value > 0).unwrap_or(parts.len() - 1);
     let shown: Vec<_> = parts[first..]
         .iter()
@@ -212,7 +244,11 @@ pub fn percent(part: u64, whole: u64) -> String {
         return "100 %".to_owned();
     }
     let tenths = u128::from(part) * 1000 / u128::from(whole);
-    if tenths.is_multiple_of(10) { format!("{} %", tenths / 10) } else { format!("{}.{} %", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        format!("{} %", tenths / 10)
+    } else {
+        format!("{}.{} %", tenths / 10, tenths % 10)
+    }
 }
 
 /// A moment, to the minute.
@@ -272,7 +308,17 @@ mod tests {
         let shown = [0.04, 9.94, 9.96, 59.6, 92.0, 3600.0, 5400.0, 187_200.0, -1.0].map(seconds);
         assert_eq!(
             shown,
-            ["0.0 s", "9.9 s", "10 s", "1 min", "1 min 32 s", "1 h", "1 h 30 min", "2 d 4 h", "unknown"]
+            [
+                "0.0 s",
+                "9.9 s",
+                "10 s",
+                "1 min",
+                "1 min 32 s",
+                "1 h",
+                "1 h 30 min",
+                "2 d 4 h",
+                "unknown"
+            ]
         );
     }
 
@@ -287,13 +333,10 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([1, 1023, 1024, 1_048_575, u64::MAX].map(bytes), [
-            "1 byte",
-            "1,023 bytes",
-            "1.0 KiB",
-            "1.0 MiB",
-            "16384.0 PiB"
-        ]);
+        assert_eq!(
+            [1, 1023, 1024, 1_048_575, u64::MAX].map(bytes),
+            ["1 byte", "1,023 bytes", "1.0 KiB", "1.0 MiB", "16384.0 PiB"]
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The folder is filled under a temporary name beside its final one and then renamed, so nobody ever sees a report without
 //! its signature, and a crash leaves only a `.report-…` folder. A report is evidence: one that exists is never replaced.
 
-use super::model::Report;
 use super::html;
+use super::model::Report;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -132,9 +132,9 @@ fn write_folder(parent: &Path, folder: &Path, files: &[(&str, &[u8])]) -> Result
     sync_folder(temporary.path()).map_err(failed)?;
     // On Unix this refuses to replace a file or a folder that holds anything, so two writers can't both win.
     fs::rename(temporary.path(), folder).map_err(|error| match error.kind() {
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            WriteError::Exists(folder.to_owned())
-        }
+        io::ErrorKind::DirectoryNotEmpty
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::NotADirectory => WriteError::Exists(folder.to_owned()),
         _ => failed(error),
     })?;
     let _ = temporary.keep();
@@ -172,10 +172,16 @@ mod tests {
         assert_eq!(names(&written.folder), [HTML, JSON, SIGNATURE]);
         let json = fs::read(written.folder.join(JSON)).unwrap();
         assert_eq!(json, written.json);
-        assert_eq!(fs::read_to_string(written.folder.join(SIGNATURE)).unwrap(), sign(&json).unwrap());
+        assert_eq!(
+            fs::read_to_string(written.folder.join(SIGNATURE)).unwrap(),
+            sign(&json).unwrap()
+        );
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert_eq!(read, samples::good());
-        assert!(written.html.contains(&written.json_blake3), "the page names the document it renders");
+        assert!(
+            written.html.contains(&written.json_blake3),
+            "the page names the document it renders"
+        );
     }
 
     #[test]

@@ -47,7 +47,11 @@ pub(super) struct Cell {
 impl Calendar {
     pub(super) fn of(job: &Job, period: &Period) -> Self {
         let (first, last) = (date(period.from), date(period.until));
-        let mut months: Vec<Date> = first.first_of_month().series(jiff::Span::new().months(1)).take_while(|month| *month <= last).collect();
+        let mut months: Vec<Date> = first
+            .first_of_month()
+            .series(jiff::Span::new().months(1))
+            .take_while(|month| *month <= last)
+            .collect();
         let surplus = months.len().saturating_sub(MONTHS_MAX);
         months.drain(..surplus);
         let mut cells = Vec::new();
@@ -55,7 +59,10 @@ impl Calendar {
         let mut y = HEAD_HEIGHT;
         for month in &months {
             labels.push(Label { y: y + 13, text: month.strftime("%b %Y").to_string() });
-            for day in month.series(jiff::Span::new().days(1)).take_while(|day| day.month() == month.month()) {
+            for day in month
+                .series(jiff::Span::new().days(1))
+                .take_while(|day| day.month() == month.month())
+            {
                 if day >= first && day <= last {
                     cells.push(cell(job, day, y, period.until));
                 }
@@ -69,7 +76,9 @@ impl Calendar {
                 "Calendar of the runs of {}/{} from {first} to {last}: {} seen, {} succeeded",
                 job.host, job.job, job.runs_seen, job.runs_succeeded
             ),
-            heads: (1..=31).map(|day| Head { x: LABEL_WIDTH + (day - 1) * PITCH + 9, day }).collect(),
+            heads: (1..=31)
+                .map(|day| Head { x: LABEL_WIDTH + (day - 1) * PITCH + 9, day })
+                .collect(),
             months: labels,
             cells,
         }
@@ -86,8 +95,10 @@ fn cell(job: &Job, day: Date, y: i32, now: Timestamp) -> Cell {
     let title = if runs.is_empty() {
         format!("{day}: {}", if class == "missed" { "no backup within the RPO" } else { "no run" })
     } else {
-        let named: Vec<_> =
-            runs.iter().map(|run| format!("#{} {}", run.seq, words::run_status(run.status))).collect();
+        let named: Vec<_> = runs
+            .iter()
+            .map(|run| format!("#{} {}", run.seq, words::run_status(run.status)))
+            .collect();
         format!("{day}: {}", named.join(", "))
     };
     Cell { x: LABEL_WIDTH + (i32::from(day.day()) - 1) * PITCH, y, class, sign, title }

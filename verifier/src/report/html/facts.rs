@@ -44,9 +44,15 @@ fn or_unset(value: Option<&String>) -> String {
 pub(super) fn about(report: &Report) -> Vec<Fact> {
     vec![
         fact("Target", &report.target.url),
-        fact("Runs looked at", format!("{} to {}", words::day(report.period.from), words::day(report.period.until))),
+        fact(
+            "Runs looked at",
+            format!("{} to {}", words::day(report.period.from), words::day(report.period.until)),
+        ),
         fact("Verified", format!("{}, in {}", words::minute(report.finished), duration(report))),
-        fact("By", format!("{} {} on {}", report.tool.name, report.tool.version, report.tool.hostname)),
+        fact(
+            "By",
+            format!("{} {} on {}", report.tool.name, report.tool.version, report.tool.hostname),
+        ),
         fact("Report", &report.report_id),
     ]
 }
@@ -61,10 +67,10 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
 }
 
 fn unchecked(report: &Report, level: Level) -> bool {
-    report
-        .levels
-        .iter()
-        .any(|result| result.level == level && matches!(result.state, LevelState::NotRun | LevelState::CouldNotCheck))
+    report.levels.iter().any(|result| {
+        result.level == level
+            && matches!(result.state, LevelState::NotRun | LevelState::CouldNotCheck)
+    })
 }
 
 fn freshness(report: &Report) -> Tile {
@@ -79,7 +85,10 @@ fn freshness(report: &Report) -> Tile {
     let note = match (without, late) {
         (0, 0) => format!("all {} jobs within their RPO", expected.len()),
         (0, late) => format!("{late} of {} jobs beyond their RPO", expected.len()),
-        (without, late) => format!("{late} of {} jobs beyond their RPO, {without} without any backup", expected.len()),
+        (without, late) => format!(
+            "{late} of {} jobs beyond their RPO, {without} without any backup",
+            expected.len()
+        ),
     };
     Tile {
         label,
@@ -100,8 +109,17 @@ fn locked(report: &Report) -> Tile {
     Tile {
         label,
         value: words::percent(locked, needed),
-        note: format!("{} of {}, {}", words::count(locked), words::count(needed), words::strength(report.target.strength)),
-        class: if locked < needed || report.target.strength <= Strength::Advisory { "bad" } else { "ok" },
+        note: format!(
+            "{} of {}, {}",
+            words::count(locked),
+            words::count(needed),
+            words::strength(report.target.strength)
+        ),
+        class: if locked < needed || report.target.strength <= Strength::Advisory {
+            "bad"
+        } else {
+            "ok"
+        },
     }
 }
 
@@ -112,22 +130,32 @@ fn read_back(report: &Report) -> Tile {
         return not_checked(label);
     }
     let note = match (integrity.rotation_days, integrity.oldest_check_days) {
-        (Some(days), Some(oldest)) => format!("in this run; all of it within {oldest} days ({days} allowed)"),
+        (Some(days), Some(oldest)) => {
+            format!("in this run; all of it within {oldest} days ({days} allowed)")
+        }
         (Some(_), None) => "in this run; some of it never yet".to_owned(),
         (None, _) => "in this run".to_owned(),
     };
-    let behind = integrity.rotation_days.is_some_and(|days| integrity.oldest_check_days.is_none_or(|oldest| oldest > days));
+    let behind = integrity
+        .rotation_days
+        .is_some_and(|days| integrity.oldest_check_days.is_none_or(|oldest| oldest > days));
     let class = match (has_corruption(report), behind) {
         (true, _) => "bad",
         (false, true) => "warn",
         (false, false) => "ok",
     };
-    Tile { label, value: words::percent(integrity.bytes_checked, integrity.bytes_total), note, class }
+    Tile {
+        label,
+        value: words::percent(integrity.bytes_checked, integrity.bytes_total),
+        note,
+        class,
+    }
 }
 
 fn has_corruption(report: &Report) -> bool {
     use crate::report::catalogue as is;
-    let corrupt = [is::HASH_DIFFERS.id, is::PACK_UNREADABLE.id, is::BLOB_DIFFERS.id, is::INDEX_CORRUPT.id];
+    let corrupt =
+        [is::HASH_DIFFERS.id, is::PACK_UNREADABLE.id, is::BLOB_DIFFERS.id, is::INDEX_CORRUPT.id];
     report.findings.iter().any(|finding| corrupt.contains(&finding.code.as_str()))
 }
 
@@ -153,7 +181,12 @@ fn restored(report: &Report) -> Tile {
 }
 
 fn not_checked(label: &'static str) -> Tile {
-    Tile { label, value: "not checked".to_owned(), note: "nothing is known from this run".to_owned(), class: "warn" }
+    Tile {
+        label,
+        value: "not checked".to_owned(),
+        note: "nothing is known from this run".to_owned(),
+        class: "warn",
+    }
 }
 
 /// The policy as found.
@@ -162,18 +195,34 @@ pub(super) fn policy(report: &Report) -> Vec<Fact> {
     let changed = match policy.changed_since_previous {
         None => fact("Changed since the previous report", "there is none to compare with"),
         Some(false) => fact("Changed since the previous report", "no"),
-        Some(true) => classed("Changed since the previous report", "yes: ask for the approval", "warn"),
+        Some(true) => {
+            classed("Changed since the previous report", "yes: ask for the approval", "warn")
+        }
     };
     let approved = match (&policy.approved_by, &policy.approved_on) {
         (None, None) => "not stated".to_owned(),
         (by, on) => format!("by {}, on {}", or_unset(by.as_ref()), or_unset(on.as_ref())),
     };
     vec![
-        fact("Policy", format!("{}, version {}", or_unset(policy.id.as_ref()), or_unset(policy.version.as_ref()))),
+        fact(
+            "Policy",
+            format!(
+                "{}, version {}",
+                or_unset(policy.id.as_ref()),
+                or_unset(policy.version.as_ref())
+            ),
+        ),
         fact("Owner", or_unset(policy.owner.as_ref())),
         fact("Approved", approved),
         fact("Lock mode asked for", policy.required_mode.map_or("none", words::lock_mode)),
-        fact("Retention", if policy.retention.is_empty() { "not stated".to_owned() } else { policy.retention.join("; ") }),
+        fact(
+            "Retention",
+            if policy.retention.is_empty() {
+                "not stated".to_owned()
+            } else {
+                policy.retention.join("; ")
+            },
+        ),
         code("BLAKE3 of the configuration", &policy.config_blake3),
         changed,
     ]
@@ -197,18 +246,30 @@ pub(super) fn provenance(report: &Report) -> Vec<Fact> {
     };
     let previous = match &report.previous_report {
         None => fact("Previous report", "none: this is the first of its chain"),
-        Some(previous) => {
-            code("Previous report", format!("{} of {}, BLAKE3 {}", previous.report_id, words::minute(previous.finished), previous.blake3))
-        }
+        Some(previous) => code(
+            "Previous report",
+            format!(
+                "{} of {}, BLAKE3 {}",
+                previous.report_id,
+                words::minute(previous.finished),
+                previous.blake3
+            ),
+        ),
     };
     vec![
         fact("Program", format!("{} {}", tool.name, tool.version)),
         code("BLAKE3 of the program", or_unknown(tool.binary_blake3.clone())),
         fact("Ran on", format!("{} as {}", tool.hostname, tool.user)),
         fact("Started by", or_unknown(tool.invoked_by.clone())),
-        fact("From, to", format!("{}, {}", words::minute(report.started), words::minute(report.finished))),
+        fact(
+            "From, to",
+            format!("{}, {}", words::minute(report.started), words::minute(report.finished)),
+        ),
         clock_fact,
-        code("Vault", format!("{}, fingerprint {}", report.target.vault_id, report.target.fingerprint)),
+        code(
+            "Vault",
+            format!("{}, fingerprint {}", report.target.vault_id, report.target.fingerprint),
+        ),
         previous,
     ]
 }

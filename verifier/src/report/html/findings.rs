@@ -44,8 +44,12 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
     Severity::ALL
         .into_iter()
         .filter_map(|severity| {
-            let findings: Vec<_> =
-                report.findings.iter().filter(|finding| finding.severity == severity).map(view).collect();
+            let findings: Vec<_> = report
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == severity)
+                .map(view)
+                .collect();
             (!findings.is_empty()).then(|| Group {
                 heading: heading(severity, findings.len()),
                 class: severity_class(severity),
@@ -75,12 +79,18 @@ fn view(finding: &Finding) -> FindingView {
         summary: if repeats { String::new() } else { finding.summary.clone() },
         detail: finding.detail.clone(),
         remedy: parts(&finding.remedy),
-        age: finding.first_seen.map_or_else(String::new, |time| format!("first seen {}", words::day(time))),
+        age: finding
+            .first_seen
+            .map_or_else(String::new, |time| format!("first seen {}", words::day(time))),
     }
 }
 
 fn parts(sentence: &str) -> Vec<Part> {
-    sentence.split('`').enumerate().map(|(index, text)| Part { text: text.to_owned(), code: index % 2 == 1 }).collect()
+    sentence
+        .split('`')
+        .enumerate()
+        .map(|(index, text)| Part { text: text.to_owned(), code: index % 2 == 1 })
+        .collect()
 }
 
 fn severity_class(severity: Severity) -> &'static str {

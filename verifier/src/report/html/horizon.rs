@@ -54,7 +54,9 @@ impl Horizon {
             .runs
             .shown
             .iter()
-            .filter(|run| run.status.has_snapshot() && run.expires.is_none_or(|expires| expires > now))
+            .filter(|run| {
+                run.status.has_snapshot() && run.expires.is_none_or(|expires| expires > now)
+            })
             .collect();
         let from = kept.iter().map(|run| run.started).min()?;
         let limit = now + SignedDuration::from_hours(24 * AHEAD_DAYS_MAX);
@@ -66,8 +68,12 @@ impl Horizon {
             .unwrap_or(now)
             .clamp(now + SignedDuration::from_hours(24), limit);
         let axis = Axis { from, until };
-        let rows: Vec<_> =
-            kept.iter().take(ROWS_MAX).enumerate().map(|(index, run)| row(run, index, &axis)).collect();
+        let rows: Vec<_> = kept
+            .iter()
+            .take(ROWS_MAX)
+            .enumerate()
+            .map(|(index, run)| row(run, index, &axis))
+            .collect();
         let bottom = HEAD_HEIGHT + rows.len() as f64 * PITCH + 2.0;
         let unlocked = kept.iter().filter(|run| run.is_locked() == Some(false)).count();
         Some(Self {
@@ -109,7 +115,10 @@ fn row(run: &Run, index: usize, axis: &Axis) -> Row {
         x: place(start),
         bar_width: place((end_x - start).max(1.0)),
         // Where the lock ends as it should, the end of the bar says it already.
-        expires_x: run.expires.filter(|time| class == "short" && *time <= axis.until).map(|time| place(axis.x(time))),
+        expires_x: run
+            .expires
+            .filter(|time| class == "short" && *time <= axis.until)
+            .map(|time| place(axis.x(time))),
         expires_y2: place(y + 8.5),
         end: if cut { format!("→ {end}") } else { end.clone() },
         title: format!(
@@ -153,7 +162,10 @@ impl Axis {
             .skip(1)
             .map_while(|month| {
                 let time = month.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp();
-                (time < self.until).then(|| Tick { x: place(self.x(time)), text: month.strftime("%b %Y").to_string() })
+                (time < self.until).then(|| Tick {
+                    x: place(self.x(time)),
+                    text: month.strftime("%b %Y").to_string(),
+                })
             })
             .collect()
     }

@@ -65,7 +65,9 @@ impl JobView {
 
 fn facts(job: &Job) -> Vec<Fact> {
     let newest = match (job.newest_success, job.newest_success_age_s) {
-        (Some(time), Some(age)) => format!("{} ({} ago)", words::minute(time), words::whole_seconds(age)),
+        (Some(time), Some(age)) => {
+            format!("{} ({} ago)", words::minute(time), words::whole_seconds(age))
+        }
         (Some(time), None) => words::minute(time),
         (None, _) => "never".to_owned(),
     };
@@ -80,7 +82,9 @@ fn facts(job: &Job) -> Vec<Fact> {
         None => fact("RPO attained", "not known"),
     };
     let runs = match job.runs_expected {
-        Some(expected) => format!("{expected} expected, {} seen, {} succeeded", job.runs_seen, job.runs_succeeded),
+        Some(expected) => {
+            format!("{expected} expected, {} seen, {} succeeded", job.runs_seen, job.runs_succeeded)
+        }
         None => format!("{} seen, {} succeeded", job.runs_seen, job.runs_succeeded),
     };
     let short = job.runs_expected.is_some_and(|expected| job.runs_succeeded < expected);
@@ -90,8 +94,14 @@ fn facts(job: &Job) -> Vec<Fact> {
         gap,
         fact("Schedule", or_unknown(job.schedule.clone())),
         classed("Runs in the period", runs, if short { "warn" } else { "" }),
-        fact("Oldest restorable", job.oldest_restorable.map_or_else(|| "none".to_owned(), words::day)),
-        fact("Last good test restore", job.last_restore_test.map_or_else(|| "none known".to_owned(), words::day)),
+        fact(
+            "Oldest restorable",
+            job.oldest_restorable.map_or_else(|| "none".to_owned(), words::day),
+        ),
+        fact(
+            "Last good test restore",
+            job.last_restore_test.map_or_else(|| "none known".to_owned(), words::day),
+        ),
     ];
     if !job.missing_seqs.is_empty() {
         facts.push(classed("Missing records", numbers(&job.missing_seqs), "bad"));
@@ -119,7 +129,8 @@ fn run(run: &Run) -> RunRow {
         (false, _) => ("signature wrong", "bad"),
         (true, false) => ("chain broken", "bad"),
     };
-    let (locked, locked_class) = match (run.status.has_snapshot(), run.is_locked(), run.lock_until) {
+    let (locked, locked_class) = match (run.status.has_snapshot(), run.is_locked(), run.lock_until)
+    {
         (false, ..) => ("no snapshot".to_owned(), "none"),
         (true, None, _) => ("not checked".to_owned(), "warn"),
         (true, Some(_), None) => ("not locked".to_owned(), "bad"),

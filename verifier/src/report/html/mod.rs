@@ -65,7 +65,11 @@ impl<'a> Page<'a> {
                 Verdict::Failed => "bad",
             },
             day: words::day(report.finished),
-            period: format!("{} to {}", words::day(report.period.from), words::day(report.period.until)),
+            period: format!(
+                "{} to {}",
+                words::day(report.period.from),
+                words::day(report.period.until)
+            ),
             sentences: summary::sentences(report),
             about: facts::about(report),
             tiles: facts::tiles(report),
@@ -124,7 +128,9 @@ mod tests {
     fn the_page_needs_nothing_else() {
         for report in [samples::good(), samples::warning(), samples::failing()] {
             let page = page(&report);
-            for outside in ["src=", "url(", "@import", "<link", "href=\"http", "<script", " style=\""] {
+            for outside in
+                ["src=", "url(", "@import", "<link", "href=\"http", "<script", " style=\""]
+            {
                 assert!(!page.contains(outside), "the page refers to something outside: {outside}");
             }
             assert!(page.contains("default-src 'none'"));

@@ -73,9 +73,17 @@ fn encryption(report: &Report) -> Statement {
 
 fn separation(report: &Report) -> Statement {
     let (text, class) = match report.encryption.writer_can_read {
-        _ if report.encryption.algorithm.is_none() => ("Not shown, since no encrypted data was seen.", "warn"),
-        Some(false) => ("By their configuration, the hosts that write backups hold no key that reads them: a host that is taken over can add, and cannot read what it stored.", "ok"),
-        Some(true) => ("A HOST CAN READ its own backups: an identity that opens them is on the host that writes them.", "bad"),
+        _ if report.encryption.algorithm.is_none() => {
+            ("Not shown, since no encrypted data was seen.", "warn")
+        }
+        Some(false) => (
+            "By their configuration, the hosts that write backups hold no key that reads them: a host that is taken over can add, and cannot read what it stored.",
+            "ok",
+        ),
+        Some(true) => (
+            "A HOST CAN READ its own backups: an identity that opens them is on the host that writes them.",
+            "bad",
+        ),
         None => ("Whether the hosts hold a key that reads backups is not known.", "warn"),
     };
     Statement { title: "Separation of keys", text: text.to_owned(), class }
@@ -103,7 +111,14 @@ pub(super) fn facts(report: &Report) -> Vec<Fact> {
                 |default| format!("{}, {} days", words::lock_mode(default.mode), default.days),
             ),
         ),
-        fact("Region, account", format!("{}; {}", or_unknown(target.region.clone()), or_unknown(target.account.clone()))),
+        fact(
+            "Region, account",
+            format!(
+                "{}; {}",
+                or_unknown(target.region.clone()),
+                or_unknown(target.account.clone())
+            ),
+        ),
         if target.fingerprint_pinned {
             classed("Vault's fingerprint", "pinned, and the same", "ok")
         } else {
@@ -117,7 +132,9 @@ pub(super) fn facts(report: &Report) -> Vec<Fact> {
 
 pub(super) fn objects(report: &Report) -> Vec<Fact> {
     let objects = &report.objects;
-    let good = |label, value: Option<u64>| fact(label, value.map_or_else(|| "not counted".to_owned(), words::count));
+    let good = |label, value: Option<u64>| {
+        fact(label, value.map_or_else(|| "not counted".to_owned(), words::count))
+    };
     let should_be_zero = |label, value: Option<u64>| match value {
         None => classed(label, "not counted", "warn"),
         Some(0) => fact(label, "0"),
@@ -133,7 +150,10 @@ pub(super) fn objects(report: &Report) -> Vec<Fact> {
         should_be_zero("Surplus versions", objects.surplus_versions),
         good("Locked", objects.locked),
         should_be_zero("Not locked", objects.unlocked),
-        fact("First lock to end", objects.soonest_lock_end.map_or_else(|| "none".to_owned(), words::minute)),
+        fact(
+            "First lock to end",
+            objects.soonest_lock_end.map_or_else(|| "none".to_owned(), words::minute),
+        ),
     ]
 }
 
@@ -182,9 +202,11 @@ pub(super) fn copies(report: &Report) -> Vec<Row> {
                 (Some(present), Some(needed)) if present >= needed => {
                     (format!("all {}", words::count(needed)), "ok", "complete")
                 }
-                (Some(present), Some(needed)) => {
-                    (format!("{} of {}", words::count(present), words::count(needed)), "warn", "behind")
-                }
+                (Some(present), Some(needed)) => (
+                    format!("{} of {}", words::count(present), words::count(needed)),
+                    "warn",
+                    "behind",
+                ),
                 _ => ("not looked at".to_owned(), "warn", "not checked"),
             };
             Row {
@@ -223,21 +245,55 @@ pub(super) fn unprotected(report: &Report) -> Vec<Row> {
 }
 
 pub(super) fn criteria(report: &Report) -> Vec<Criterion> {
-    use Level::{Content, Coverage, Freshness, IntegrityDeep, IntegrityKeyless, Lock, Presence, TestRestore};
+    use Level::{
+        Content, Coverage, Freshness, IntegrityDeep, IntegrityKeyless, Lock, Presence, TestRestore,
+    };
     let rows: [(_, _, _, &[Level]); 6] = [
-        ("SOC 2 A1.2", "Data requiring backup is determined, backed up, and monitored.", "3, 6", &[Freshness, Presence, Coverage]),
-        ("SOC 2 A1.2", "Backups are protected in storage, and kept at another place.", "5, 6", &[Lock, Presence]),
-        ("SOC 2 A1.3", "Integrity and completeness of backup data are tested periodically.", "2, 5", &[IntegrityKeyless, IntegrityDeep, Content]),
+        (
+            "SOC 2 A1.2",
+            "Data requiring backup is determined, backed up, and monitored.",
+            "3, 6",
+            &[Freshness, Presence, Coverage],
+        ),
+        (
+            "SOC 2 A1.2",
+            "Backups are protected in storage, and kept at another place.",
+            "5, 6",
+            &[Lock, Presence],
+        ),
+        (
+            "SOC 2 A1.3",
+            "Integrity and completeness of backup data are tested periodically.",
+            "2, 5",
+            &[IntegrityKeyless, IntegrityDeep, Content],
+        ),
         ("SOC 2 A1.3", "Recovery procedures are tested.", "4", &[TestRestore]),
-        ("SOC 2 CC6.1", "Stored data is encrypted, and its keys are protected.", "5", &[IntegrityDeep, Lock]),
-        ("ISO 27001 A.8.13", "Copies are made by a policy, and tested regularly.", "2, 3, 4, 7", &[Freshness, IntegrityDeep, TestRestore]),
+        (
+            "SOC 2 CC6.1",
+            "Stored data is encrypted, and its keys are protected.",
+            "5",
+            &[IntegrityDeep, Lock],
+        ),
+        (
+            "ISO 27001 A.8.13",
+            "Copies are made by a policy, and tested regularly.",
+            "2, 3, 4, 7",
+            &[Freshness, IntegrityDeep, TestRestore],
+        ),
     ];
     let state = |level: &Level| {
         let found = report.levels.iter().find(|result| result.level == *level);
-        let (class, state) = found.map_or(("none", LevelState::NotRun), |result| (state_class(result, report), result.state));
+        let (class, state) = found.map_or(("none", LevelState::NotRun), |result| {
+            (state_class(result, report), result.state)
+        });
         (words::level(*level), class, words::level_state(state))
     };
     rows.into_iter()
-        .map(|(id, asks, sections, levels)| Criterion { id, asks, sections, states: levels.iter().map(state).collect() })
+        .map(|(id, asks, sections, levels)| Criterion {
+            id,
+            asks,
+            sections,
+            states: levels.iter().map(state).collect(),
+        })
         .collect()
 }

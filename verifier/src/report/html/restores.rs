@@ -94,11 +94,17 @@ fn facts(test: &RestoreTest) -> Vec<Fact> {
     let environment = &test.environment;
     let rto = match (test.rto_target_s, test.rto_met) {
         (None, _) => classed("RTO", "none set", "warn"),
-        (Some(target), Some(true)) => classed("RTO", format!("{}, met", words::whole_seconds(target)), "ok"),
-        (Some(target), Some(false)) => classed("RTO", format!("{}, missed", words::whole_seconds(target)), "bad"),
-        (Some(target), None) => {
-            classed("RTO", format!("{}, not known: the restore did not end", words::whole_seconds(target)), "bad")
+        (Some(target), Some(true)) => {
+            classed("RTO", format!("{}, met", words::whole_seconds(target)), "ok")
         }
+        (Some(target), Some(false)) => {
+            classed("RTO", format!("{}, missed", words::whole_seconds(target)), "bad")
+        }
+        (Some(target), None) => classed(
+            "RTO",
+            format!("{}, not known: the restore did not end", words::whole_seconds(target)),
+            "bad",
+        ),
     };
     let mut facts = vec![
         fact("Snapshot taken", words::minute(test.snapshot_time)),

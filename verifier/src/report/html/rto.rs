@@ -44,7 +44,10 @@ impl RtoChart {
                 "{} took {}{}",
                 test.job,
                 words::seconds(test.durations.total_s),
-                test.rto_target_s.map_or_else(String::new, |target| format!(", RTO {}", words::whole_seconds(target)))
+                test.rto_target_s.map_or_else(String::new, |target| format!(
+                    ", RTO {}",
+                    words::whole_seconds(target)
+                ))
             ),
             limit,
             top,

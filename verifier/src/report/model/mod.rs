@@ -11,11 +11,16 @@ mod proof;
 mod restore;
 mod stored;
 
-pub use identity::{Clock, DefaultRetention, LockMode, Period, Policy, PreviousReport, Signer, Strength, Target, Tool};
+pub use identity::{
+    Clock, DefaultRetention, LockMode, Period, Policy, PreviousReport, Signer, Strength, Target,
+    Tool,
+};
 pub use job::{Gap, Job, JobKind, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
 pub use proof::{Coverage, Encryption, LockProbe, OffsiteCopy, Recipient, Unprotected};
-pub use restore::{Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier};
+pub use restore::{
+    Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
+};
 pub use stored::{Integrity, Objects, Sampling};
 
 use jiff::Timestamp;

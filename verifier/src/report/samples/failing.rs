@@ -25,7 +25,9 @@ pub(crate) fn failing() -> Report {
     report.lock_probes[0].ok = false;
     let restore = &mut report.levels[5];
     restore.state = LevelState::CouldNotCheck;
-    restore.reason = Some("the identity in /etc/keephold/verify.key can't be read: permission denied".to_owned());
+    restore.reason = Some(
+        "the identity in /etc/keephold/verify.key can't be read: permission denied".to_owned(),
+    );
     restore.checked.clear();
     let coverage = &mut report.levels[7];
     coverage.state = LevelState::NotRun;
@@ -52,7 +54,9 @@ fn jobs(report: &mut Report) {
     runs.remove(9);
     for run in &mut runs[3..] {
         run.locked_fully = Some(false);
-        run.lock_until = (run.seq % 3 != 0).then_some(run.started + super::parts::days(9)).filter(|_| run.seq > 26);
+        run.lock_until = (run.seq % 3 != 0)
+            .then_some(run.started + super::parts::days(9))
+            .filter(|_| run.seq > 26);
     }
     let mut shop = job("db1", "shop", JobKind::Postgres, runs);
     shop.newest_success = Some(at("2026-11-16T02:04:00Z"));
@@ -73,7 +77,12 @@ fn jobs(report: &mut Report) {
         runs_succeeded: 0,
         runs: Bounded::none(),
         last_restore_test: None,
-        ..job("web<script>alert(1)</script>", "uploads", JobKind::Directory, daily_runs("w", "u", 1, 1))
+        ..job(
+            "web<script>alert(1)</script>",
+            "uploads",
+            JobKind::Directory,
+            daily_runs("w", "u", 1, 1),
+        )
     };
     let found = Job {
         expected: false,
@@ -108,10 +117,21 @@ fn restores(report: &mut Report) {
     shop.snapshot_time = at("2026-11-16T02:00:00Z");
     shop.result = RestoreResult::Different;
     shop.tier = Some(Tier::Restored);
-    shop.durations = Durations { download_s: 1_204.0, restore_s: 2_980.5, checks_s: 301.0, teardown_s: 4.0, total_s: 4_485.5 };
+    shop.durations = Durations {
+        download_s: 1_204.0,
+        restore_s: 2_980.5,
+        checks_s: 301.0,
+        teardown_s: 4.0,
+        total_s: 4_485.5,
+    };
     shop.rto_met = Some(false);
-    shop.tables.shown[1] = TableResult { rows_found: Some(1_904_220), hash_ok: Some(false), ..table("orders", 1_904_221) };
-    shop.tables.shown[3] = TableResult { rows_found: None, hash_ok: None, ..table("products", 18_204) };
+    shop.tables.shown[1] = TableResult {
+        rows_found: Some(1_904_220),
+        hash_ok: Some(false),
+        ..table("orders", 1_904_221)
+    };
+    shop.tables.shown[3] =
+        TableResult { rows_found: None, hash_ok: None, ..table("products", 18_204) };
     shop.tables.more = 212;
     shop.checks[2] = Check {
         name: "amcheck".to_owned(),
@@ -120,13 +140,21 @@ fn restores(report: &mut Report) {
         ok: false,
     };
     shop.differences = Bounded {
-        shown: vec!["public.orders: 1 row fewer".to_owned(), "public.products: table is not there".to_owned()],
+        shown: vec![
+            "public.orders: 1 row fewer".to_owned(),
+            "public.products: table is not there".to_owned(),
+        ],
         more: 14,
     };
-    shop.cleanup = Cleanup { done: false, detail: Some("/var/tmp/keephold-restore-8812 could not be removed: busy".to_owned()) };
+    shop.cleanup = Cleanup {
+        done: false,
+        detail: Some("/var/tmp/keephold-restore-8812 could not be removed: busy".to_owned()),
+    };
     let files = &mut report.restore_tests[1];
     files.result = RestoreResult::Failed;
-    files.failure = Some("pack 0b4e… : the stored bytes are corrupt, so 212 files could not be restored".to_owned());
+    files.failure = Some(
+        "pack 0b4e… : the stored bytes are corrupt, so 212 files could not be restored".to_owned(),
+    );
     (files.tier, files.rto_met, files.entries_compared) = (None, None, None);
     files.durations = Durations { download_s: 12.0, total_s: 12.0, ..Durations::default() };
     files.checks.clear();

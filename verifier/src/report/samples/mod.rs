@@ -31,7 +31,8 @@ pub(crate) fn warning() -> Report {
     runs.remove(15);
     (job.runs_seen, job.runs_succeeded) = (34, 33);
     job.longest_gap_s = Some(172_800);
-    job.gaps = vec![Gap { from: at("2026-11-06T02:04:00Z"), until: Some(at("2026-11-08T02:04:00Z")) }];
+    job.gaps =
+        vec![Gap { from: at("2026-11-06T02:04:00Z"), until: Some(at("2026-11-08T02:04:00Z")) }];
     report.target.strength = Strength::Governance;
     report.target.fingerprint_pinned = false;
     report.policy.required_mode = Some(LockMode::Governance);
@@ -53,15 +54,29 @@ pub(crate) fn warning() -> Report {
     report.restore_tests[1].rto_target_s = None;
     report.restore_tests[1].rto_met = None;
     report.findings = vec![
-        catalogue::FAILED_RUN.about("files1/files #32", "The run of 2026-11-14 failed: permission denied: /srv/files/private."),
-        catalogue::MISSED_RUN.about("files1/files", "No record of the run that was due on 2026-11-07 at 02:00 UTC."),
+        catalogue::FAILED_RUN.about(
+            "files1/files #32",
+            "The run of 2026-11-14 failed: permission denied: /srv/files/private.",
+        ),
+        catalogue::MISSED_RUN
+            .about("files1/files", "No record of the run that was due on 2026-11-07 at 02:00 UTC."),
         catalogue::RUN_WARNINGS.about("files1/files #37", "3 files changed while they were read."),
-        catalogue::VAULT_UNPINNED.about("s3://acme-backups/prod", "Nothing in the configuration pins the vault's fingerprint."),
-        catalogue::ROTATION_BEHIND.about("s3://acme-backups/prod", "118 packs have never been read back; the rotation is set to 30 days."),
-        catalogue::CONFIG_CHANGED.about("verify.toml", "The verifier's configuration is not the one of the previous report."),
+        catalogue::VAULT_UNPINNED.about(
+            "s3://acme-backups/prod",
+            "Nothing in the configuration pins the vault's fingerprint.",
+        ),
+        catalogue::ROTATION_BEHIND.about(
+            "s3://acme-backups/prod",
+            "118 packs have never been read back; the rotation is set to 30 days.",
+        ),
+        catalogue::CONFIG_CHANGED.about(
+            "verify.toml",
+            "The verifier's configuration is not the one of the previous report.",
+        ),
         Finding {
             first_seen: Some(at("2026-11-02T04:18:09Z")),
-            ..catalogue::OPT_OUT_UNEXPLAINED.about("db1: database scratch", "Left out, and nobody has said why.")
+            ..catalogue::OPT_OUT_UNEXPLAINED
+                .about("db1: database scratch", "Left out, and nobody has said why.")
         },
     ];
     report.conclude();
@@ -72,7 +87,8 @@ pub(crate) fn warning() -> Report {
 pub(super) fn base() -> Report {
     let now = at("2026-11-23T04:18:09Z");
     let counts = |what: &str, number| vec![Count::all(what, number)];
-    let passed = |level, checked| LevelResult { level, state: LevelState::Passed, checked, reason: None };
+    let passed =
+        |level, checked| LevelResult { level, state: LevelState::Passed, checked, reason: None };
     Report {
         schema: SCHEMA.to_owned(),
         report_id: "v7k2-20261123".to_owned(),
@@ -101,7 +117,10 @@ pub(super) fn base() -> Report {
             passed(Level::Presence, counts("objects", 18_420)),
             passed(Level::Lock, counts("objects", 18_420)),
             passed(Level::IntegrityKeyless, vec![Count::some("packs", 1_310, 18_210)]),
-            passed(Level::IntegrityDeep, vec![Count::some("packs", 1_310, 18_210), Count::all("blobs", 884_102)]),
+            passed(
+                Level::IntegrityDeep,
+                vec![Count::some("packs", 1_310, 18_210), Count::all("blobs", 884_102)],
+            ),
             passed(Level::Content, counts("snapshots", 105)),
             passed(Level::TestRestore, counts("restores", 2)),
             passed(Level::Coverage, counts("databases and paths", 9)),
@@ -109,7 +128,12 @@ pub(super) fn base() -> Report {
         findings: Vec::new(),
         jobs: vec![
             parts::job("db1", "shop", JobKind::Postgres, daily_runs("db1", "shop", 41, 35)),
-            parts::job("files1", "files", JobKind::Directory, daily_runs("files1", "files", 41, 35)),
+            parts::job(
+                "files1",
+                "files",
+                JobKind::Directory,
+                daily_runs("files1", "files", 41, 35),
+            ),
             parts::job("db1", "etc", JobKind::Directory, daily_runs("db1", "etc", 41, 35)),
         ],
         objects: Objects {
@@ -135,7 +159,8 @@ pub(super) fn base() -> Report {
             rotation_days: Some(30),
             oldest_check_days: Some(14),
             sampling: Some(Sampling {
-                method: "those read longest ago, then BLAKE3 of seed and name, ascending".to_owned(),
+                method: "those read longest ago, then BLAKE3 of seed and name, ascending"
+                    .to_owned(),
                 seed: Some("1f0c77aa".to_owned()),
                 population: 18_210,
                 selected: 1_310,

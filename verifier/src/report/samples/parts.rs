@@ -24,7 +24,10 @@ pub(super) fn daily_runs(host: &str, job: &str, newest_seq: u64, number: u64) ->
             let kept = if back % 7 == 1 { 90 } else { 37 };
             Run {
                 seq,
-                record_key: format!("runs/{host}/{job}/{}-{seq:08}-6b1f", started.strftime("%Y%m%dT%H%M%SZ")),
+                record_key: format!(
+                    "runs/{host}/{job}/{}-{seq:08}-6b1f",
+                    started.strftime("%Y%m%dT%H%M%SZ")
+                ),
                 record_blake3: hash(&format!("{host}/{job}/{seq}")),
                 started,
                 finished: started + SignedDuration::from_secs(240),
@@ -105,12 +108,21 @@ pub(super) fn policy() -> Policy {
         config_blake3: hash("verify.toml"),
         changed_since_previous: Some(false),
         required_mode: Some(LockMode::Compliance),
-        retention: vec!["daily: 37 days".to_owned(), "weekly (Sunday): 90 days".to_owned(), "records and reports: 400 days".to_owned()],
+        retention: vec![
+            "daily: 37 days".to_owned(),
+            "weekly (Sunday): 90 days".to_owned(),
+            "records and reports: 400 days".to_owned(),
+        ],
     }
 }
 
 fn check(name: &str, expected: &str, found: &str) -> Check {
-    Check { name: name.to_owned(), expected: expected.to_owned(), found: found.to_owned(), ok: expected == found }
+    Check {
+        name: name.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+        ok: expected == found,
+    }
 }
 
 pub(super) fn table(table: &str, rows: u64) -> TableResult {
@@ -134,7 +146,13 @@ pub(super) fn postgres_restore() -> RestoreTest {
         chosen: "newest".to_owned(),
         performed_by: "service keephold-verify on verify1".to_owned(),
         started: at("2026-11-23T04:07:31Z"),
-        durations: Durations { download_s: 96.2, restore_s: 331.8, checks_s: 88.0, teardown_s: 2.1, total_s: 516.0 },
+        durations: Durations {
+            download_s: 96.2,
+            restore_s: 331.8,
+            checks_s: 88.0,
+            teardown_s: 2.1,
+            total_s: 516.0,
+        },
         rto_target_s: Some(3600),
         rto_met: Some(true),
         tier: Some(Tier::Exercised),
@@ -165,7 +183,10 @@ pub(super) fn postgres_restore() -> RestoreTest {
             source_version: Some("18.4".to_owned()),
             role: Some("shop_app".to_owned()),
         },
-        cleanup: Cleanup { done: true, detail: Some("server stopped, its data directory removed".to_owned()) },
+        cleanup: Cleanup {
+            done: true,
+            detail: Some("server stopped, its data directory removed".to_owned()),
+        },
     }
 }
 
@@ -178,7 +199,13 @@ pub(super) fn directory_restore() -> RestoreTest {
         snapshot_time: at("2026-11-11T02:00:00Z"),
         chosen: "random, seed 1f0c77aa".to_owned(),
         started: at("2026-11-23T04:16:08Z"),
-        durations: Durations { download_s: 41.7, restore_s: 22.9, checks_s: 17.4, teardown_s: 3.3, total_s: 82.0 },
+        durations: Durations {
+            download_s: 41.7,
+            restore_s: 22.9,
+            checks_s: 17.4,
+            teardown_s: 3.3,
+            total_s: 82.0,
+        },
         rto_target_s: Some(14_400),
         checks: vec![check("entries", "48,241", "48,241"), check("special files", "12", "12")],
         tables: Bounded::none(),
@@ -223,8 +250,16 @@ pub(super) fn encryption() -> Encryption {
         transport: Some("TLS 1.3".to_owned()),
         packs_authenticated: 1_310,
         recipients: vec![
-            recipient("age1verifyq0x7m3c5s9d2l8w6k4h1j0f3g5t7y9u2i4o6p8a0z1x3c5vqh7r2m", "verifier", Some("2026-11-23T04:18:00Z")),
-            recipient("age1escrowk2m4n6b8v0c1x3z5l7k9j2h4g6f8d0s1a3p5o7i9u2y4t6rwq3e5n8", "escrow (safe, two persons)", Some("2026-07-02T09:30:00Z")),
+            recipient(
+                "age1verifyq0x7m3c5s9d2l8w6k4h1j0f3g5t7y9u2i4o6p8a0z1x3c5vqh7r2m",
+                "verifier",
+                Some("2026-11-23T04:18:00Z"),
+            ),
+            recipient(
+                "age1escrowk2m4n6b8v0c1x3z5l7k9j2h4g6f8d0s1a3p5o7i9u2y4t6rwq3e5n8",
+                "escrow (safe, two persons)",
+                Some("2026-07-02T09:30:00Z"),
+            ),
         ],
     }
 }
