@@ -111,7 +111,7 @@ pub(crate) fn keep(text: &str, setting: &str) -> Result<SignedDuration> {
     let span: Span = text
         .parse()
         .map_err(|e| usage(format!("{setting} = \"{text}\" is no length of time, for example \"35d\": {e}")))?;
-    let today = jiff::Zoned::now();
+    let today = jiff::ZonedDateTime::now();
     let length = span
         .to_duration(SpanRelativeTo::from(&today))
         .map_err(|e| usage(format!("{setting} = \"{text}\": {e}")))?;

@@ -236,9 +236,7 @@ fn text(outcome: &Outcome) -> String {
         Status::Warning => "done, with warnings",
         Status::Failed => "FAILED",
     };
-    let took = (record.finished - record.started).total(jiff::Unit::Millisecond).unwrap_or(0.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds of a run")]
-    let took = std::time::Duration::from_millis(took.max(0.0) as u64);
+    let took = std::time::Duration::try_from(record.finished.duration_since(record.started)).unwrap_or_default();
     let mut out = format!("{}/{}: {word} in {}\n", record.host, record.job, human::duration(took));
     if record.snapshot.is_some() {
         out.push_str(&format!(
