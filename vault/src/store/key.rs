@@ -91,13 +91,18 @@ impl Prefix {
         Self("runs/".into())
     }
 
+    /// One key (and, since prefixes are text to most targets, those that begin with it).
+    pub fn of_key(key: &ObjectKey) -> Self {
+        Self(key.0.clone())
+    }
+
     /// A folder by its components, for example `["runs", "db1"]`; each must be a sound key component.
     pub fn folder(parts: &[&str]) -> Option<Self> {
         let key = ObjectKey::parse(&parts.join("/"))?;
         Some(Self(format!("{}/", key.0)))
     }
 
-    /// The prefix as text: empty, or ending in a slash.
+    /// The prefix as text: empty, ending in a slash, or one whole key.
     pub fn as_str(&self) -> &str {
         &self.0
     }

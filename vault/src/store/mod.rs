@@ -7,6 +7,8 @@
 mod error;
 mod key;
 mod lock;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 
 use std::fmt;
 use std::ops::Range;
