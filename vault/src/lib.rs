@@ -41,5 +41,6 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod write;
 
 pub use error::Error;

@@ -60,7 +60,7 @@ pub(crate) async fn versions_of(
     store: &dyn Store,
     key: &ObjectKey,
 ) -> Result<Vec<Version>, StoreError> {
-    let prefix = Prefix::of_key(key);
+    let prefix = Prefix::exact(key);
     let mut listed = store.list_versions(&prefix);
     let mut versions = Vec::new();
     while let Some(version) = listed.next().await {

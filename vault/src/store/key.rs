@@ -12,7 +12,7 @@ use crate::ids::{PackId, SegmentId};
 pub struct ObjectKey(String);
 
 /// Longest key in bytes that Keephold writes or believes (S3 allows 1,024 with the prefix before it).
-const KEY_LEN_MAX: usize = 600;
+pub const KEY_LEN_MAX: usize = 600;
 
 impl ObjectKey {
     /// The key of `vault.json`.
@@ -91,8 +91,8 @@ impl Prefix {
         Self("runs/".into())
     }
 
-    /// One key (and, since prefixes are text to most targets, those that begin with it).
-    pub fn of_key(key: &ObjectKey) -> Self {
+    /// One object alone, to list its versions.
+    pub fn exact(key: &ObjectKey) -> Self {
         Self(key.0.clone())
     }
 
