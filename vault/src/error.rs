@@ -23,6 +23,18 @@ pub enum Error {
         /// The blob.
         id: crate::ids::BlobId,
     },
+    /// A record has no snapshot, since its run failed.
+    #[error("{what} has no snapshot: its run failed")]
+    NoSnapshot {
+        /// The record.
+        what: String,
+    },
+    /// A snapshot holds nothing under a path.
+    #[error("'{path}' is not in the snapshot")]
+    NotInSnapshot {
+        /// The path.
+        path: crate::tree::TreePath,
+    },
     /// None of the given identities opens an object.
     #[error("{what} was not sealed to this identity{detail}")]
     WrongIdentity {
@@ -106,6 +118,10 @@ impl Error {
             Self::WrongIdentity { .. } => Some(
                 "give the identity of one of the recipients that the run's record names (--identity FILE)",
             ),
+            Self::NoSnapshot { .. } => Some("choose an earlier run: keephold snapshots lists them"),
+            Self::NotInSnapshot { .. } => {
+                Some("paths are written as keephold ls shows them, from the root of the file system")
+            }
             Self::OtherVault { .. } => Some("check the vault's URL and the pinned fingerprint"),
             Self::NewerFormat { .. } => Some("use a newer version of Keephold"),
             Self::Signature { .. } => {

@@ -33,10 +33,13 @@ pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod pack;
+pub mod read;
 pub mod record;
 pub mod seal;
 pub mod sign;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tree;
 pub mod write;
 

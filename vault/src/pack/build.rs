@@ -24,6 +24,12 @@ pub(crate) struct BuiltPack {
     pub(crate) frames: Vec<FrameInfo>,
 }
 
+impl std::fmt::Debug for PackBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackBuilder({} bytes)", self.bytes.len())
+    }
+}
+
 impl PackBuilder {
     /// Begins a pack of the run whose key and envelope are given; `buffer` is used again.
     pub(crate) fn new(

@@ -8,6 +8,8 @@ mod error;
 mod key;
 mod local;
 mod lock;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod open;
 mod s3;
 mod target;

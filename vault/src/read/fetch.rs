@@ -1,0 +1,318 @@
+//! Fetching blobs: from their ids to their checked bytes, many at once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+use tokio::sync::Semaphore;
+
+use crate::content::Extent;
+use crate::error::Error;
+use crate::ids::{BlobId, PackId};
+use crate::keys::VaultSecret;
+use crate::pack::BlobKind;
+use crate::read::cache::Cache;
+use crate::read::frames::{FrameOpener, Request, WantedFrame, coalesce, gather};
+use crate::read::index::{Index, Located};
+use crate::read::opener::Opener;
+use crate::read::versions::{self, concerns_object, reproduce, untrue};
+use crate::read::{ReadSettings, Vault, blocking};
+use crate::record::SegmentRef;
+use crate::store::{ObjectKey, VersionId};
+
+/// How much is read at once to see whether a damaged pack's bytes are those of its name.
+const HASH_STEP: u64 = 4 << 20;
+
+/// Blobs that were asked for: each is there, checked, or there is a reason why not.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    blobs: HashMap<BlobId, Bytes>,
+    errors: HashMap<BlobId, Arc<Error>>,
+}
+
+impl Fetched {
+    /// A whole blob.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn blob(&self, id: &BlobId) -> Result<Bytes, Error> {
+        match (self.blobs.get(id), self.errors.get(id)) {
+            (Some(blob), _) => Ok(blob.clone()),
+            (None, Some(error)) => Err(reproduce(error)),
+            (None, None) => Err(Error::BlobUnknown { id: *id }),
+        }
+    }
+
+    /// The bytes of an extent; `None` for a hole.
+    ///
+    /// # Errors
+    /// What kept its blob from being read; [`Error::Damaged`] if it reaches beyond the blob.
+    pub fn extent(&self, extent: &Extent) -> Result<Option<Bytes>, Error> {
+        let (id, range) = match *extent {
+            Extent::Hole { .. } => return Ok(None),
+            Extent::Blob { id, length } => (id, 0..length as usize),
+            Extent::Part { id, offset, length } => {
+                (id, offset as usize..(offset as usize).saturating_add(length as usize))
+            }
+        };
+        let blob = self.blob(&id)?;
+        let whole = matches!(extent, Extent::Part { .. }) || blob.len() == range.end;
+        match blob.get(range.clone()).filter(|_| whole) {
+            Some(_) => Ok(Some(blob.slice(range))),
+            None => Err(Error::damaged(
+                "a content's list of extents",
+                format!("bytes {range:?} of blob {id} are named, which has {}", blob.len()),
+            )),
+        }
+    }
+
+    fn take(&mut self, frame: &WantedFrame, result: Result<Vec<(BlobId, Bytes)>, Error>) {
+        match result {
+            Ok(blobs) => self.blobs.extend(blobs),
+            Err(error) => {
+                let error = Arc::new(error);
+                let ids = frame.blobs.iter().map(|(id, ..)| (*id, Arc::clone(&error)));
+                self.errors.extend(ids);
+            }
+        }
+    }
+}
+
+/// Fetches blobs of one snapshot.
+pub(crate) struct Fetcher {
+    vault: Vault,
+    index: Index,
+    opener: FrameOpener,
+    frames: Cache<(PackId, u32, BlobKind), Bytes>,
+    /// Versions of packs that were found to be true where a plain read wasn't.
+    versions: Mutex<HashMap<PackId, Option<VersionId>>>,
+    cpus: Semaphore,
+    requests: usize,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        vault: &Vault,
+        opener: Opener,
+        secret: &VaultSecret,
+        segments: &[SegmentRef],
+        settings: &ReadSettings,
+    ) -> Self {
+        let (requests, threads) = (settings.requests.max(1), settings.threads.max(1));
+        Self {
+            index: Index::new(vault, secret, segments, settings.index_cache_bytes, requests),
+            opener: FrameOpener::new(vault.id(), opener, secret.blob_namer(), threads),
+            frames: Cache::new(settings.frame_cache_bytes),
+            versions: Mutex::default(),
+            cpus: Semaphore::new(threads),
+            requests,
+            vault: vault.clone(),
+        }
+    }
+
+    /// Fetches blobs of one kind. What is wrong with one blob stands with that blob.
+    ///
+    /// # Errors
+    /// What concerns the target and not single objects: it can't be reached, or refuses.
+    pub(crate) async fn fetch(
+        self: &Arc<Self>,
+        kind: BlobKind,
+        ids: impl Iterator<Item = BlobId>,
+    ) -> Result<Fetched, Error> {
+        let Located { places, errors } = self.index.locate(ids).await?;
+        let mut fetched = Fetched { blobs: HashMap::new(), errors };
+        let (mut cached, mut missing) = (Vec::new(), Vec::new());
+        for frame in gather(places, kind) {
+            match self.frames.get(&frame.name()) {
+                Some(raw) => cached.push((frame, raw)),
+                None => missing.push(frame),
+            }
+        }
+        if !cached.is_empty() {
+            let this = Arc::clone(self);
+            let results = blocking(move || {
+                let cut = |(frame, raw): (WantedFrame, Bytes)| {
+                    let blobs = this.cut(&frame, &raw);
+                    (frame, blobs)
+                };
+                cached.into_iter().map(cut).collect::<Vec<_>>()
+            });
+            for (frame, blobs) in results.await? {
+                fetched.take(&frame, blobs);
+            }
+        }
+        let mut requests = stream::iter(coalesce(missing))
+            .map(|request| self.request(request))
+            .buffer_unordered(self.requests);
+        while let Some(results) = requests.next().await {
+            for (frame, blobs) in results? {
+                fetched.take(&frame, blobs);
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// Reads the frames of one request, each through other versions of the pack if need be.
+    async fn request(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<Vec<(WantedFrame, Result<Vec<(BlobId, Bytes)>, Error>)>, Error> {
+        let Some(id) = request.pack().map(|pack| pack.id()) else { return Ok(Vec::new()) };
+        let version = self.version_of(&id);
+        let store = self.vault.store();
+        let range = request.range();
+        let read = store.get_range(&ObjectKey::pack(&id), version.as_ref(), range.clone()).await;
+        let mut results = match read {
+            Ok(bytes) => self.open(request, range, bytes).await?,
+            Err(error) => {
+                let error = Error::from(error);
+                if !concerns_object(&error) {
+                    return Err(error);
+                }
+                let failed = |frame| (frame, Err(reproduce(&error)));
+                request.frames.into_iter().map(failed).collect()
+            }
+        };
+        for (frame, blobs) in &mut results {
+            if let Err(error) = blobs
+                && !matches!(error, Error::WrongIdentity { .. })
+            {
+                *blobs = self.recover(frame, reproduce(error)).await;
+                if let Err(error) = blobs
+                    && !concerns_object(error)
+                {
+                    return Err(std::mem::replace(error, Error::Stopped(String::new())));
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// Opens the frames of one request in one go on a blocking thread.
+    async fn open(
+        self: &Arc<Self>,
+        request: Request,
+        range: Range<u64>,
+        bytes: Bytes,
+    ) -> Result<Vec<(WantedFrame, Result<Vec<(BlobId, Bytes)>, Error>)>, Error> {
+        let turn = self.cpus.acquire().await;
+        let this = Arc::clone(self);
+        let opened = blocking(move || {
+            let open = |frame: WantedFrame| {
+                let blobs = this.open_frame(&frame, &range, &bytes);
+                (frame, blobs)
+            };
+            request.frames.into_iter().map(open).collect()
+        })
+        .await;
+        drop(turn);
+        opened
+    }
+
+    fn open_frame(
+        &self,
+        frame: &WantedFrame,
+        range: &Range<u64>,
+        bytes: &Bytes,
+    ) -> Result<Vec<(BlobId, Bytes)>, Error> {
+        let within = frame.range();
+        let at = |n: u64| usize::try_from(n - range.start).unwrap_or(usize::MAX);
+        let message = bytes.get(at(within.start)..at(within.end)).ok_or_else(|| {
+            Error::damaged(format!("pack {}", frame.pack.id()), "the answer to a read is too short")
+        })?;
+        let raw = self.opener.open(frame, message.to_vec())?;
+        let blobs = self.cut(frame, &raw)?;
+        let weight = raw.len();
+        self.frames.put(frame.name(), raw, weight);
+        Ok(blobs)
+    }
+
+    /// The wanted blobs of an expanded frame, each checked. Where they are a small part of it they are copied, so
+    /// that they don't keep the whole frame in memory.
+    fn cut(&self, frame: &WantedFrame, raw: &Bytes) -> Result<Vec<(BlobId, Bytes)>, Error> {
+        let wanted: usize = frame.blobs.iter().map(|(_, _, length)| *length as usize).sum();
+        let copy = wanted < raw.len() / 2;
+        let cut = |blob: &(BlobId, u32, u32)| {
+            let bytes = self.opener.cut(frame, raw, *blob)?;
+            Ok((blob.0, if copy { Bytes::copy_from_slice(&bytes) } else { bytes }))
+        };
+        frame.blobs.iter().map(cut).collect()
+    }
+
+    fn version_of(&self, pack: &PackId) -> Option<VersionId> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.get(pack).cloned().flatten()
+    }
+
+    /// Reads a frame that a plain read didn't answer soundly through every version of its pack.
+    async fn recover(
+        self: &Arc<Self>,
+        frame: &WantedFrame,
+        error: Error,
+    ) -> Result<Vec<(BlobId, Bytes)>, Error> {
+        let id = frame.pack.id();
+        let key = ObjectKey::pack(&id);
+        let store = self.vault.store().as_ref();
+        let known = frame.pack.row.version.as_ref();
+        let candidates = versions::candidates(store, &key, known).await;
+        for version in &candidates {
+            let range = frame.range();
+            let bytes = match store.get_range(&key, version.as_ref(), range.clone()).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let error = Error::from(error);
+                    if concerns_object(&error) {
+                        continue;
+                    }
+                    return Err(error);
+                }
+            };
+            let request = Request { frames: vec![frame.clone()] };
+            let opened = self.open(request, range, bytes).await?.pop();
+            if let Some((_, Ok(blobs))) = opened {
+                versions::note(self.vault.notebook(), &key, Some(&error), version.clone());
+                let mut found = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+                found.insert(id, version.clone());
+                return Ok(blobs);
+            }
+        }
+        Err(self.explain(&id, frame.pack.row.size, &candidates, error).await)
+    }
+
+    /// Tells bytes that rotted from an index that points to the wrong place, for whoever has to find the cause.
+    async fn explain(
+        &self,
+        id: &PackId,
+        size: u32,
+        candidates: &[Option<VersionId>],
+        error: Error,
+    ) -> Error {
+        let Error::Damaged { what, why } = error else { return error };
+        let key = ObjectKey::pack(id);
+        let store = self.vault.store().as_ref();
+        for version in candidates {
+            let mut hasher = blake3::Hasher::new();
+            for start in
+                (0..u64::from(size)).step_by(usize::try_from(HASH_STEP).unwrap_or(usize::MAX))
+            {
+                let range = start..(start + HASH_STEP).min(u64::from(size));
+                match store.get_range(&key, version.as_ref(), range).await {
+                    Ok(bytes) => hasher.update(&bytes),
+                    Err(_) => break,
+                };
+            }
+            if hasher.finalize().as_bytes() == id.as_bytes() {
+                let why = format!("{why}, although the pack's bytes are those of its name");
+                return Error::Damaged { what, why };
+            }
+        }
+        let untrue = match untrue(store, &key, candidates.len()) {
+            Error::Damaged { why, .. } => why,
+            other => other.to_string(),
+        };
+        Error::Damaged { what, why: format!("{why}; {untrue}") }
+    }
+}

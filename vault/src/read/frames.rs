@@ -1,0 +1,193 @@
+//! Which frames a batch of blobs needs, in how few requests, and how a frame becomes checked blobs.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::ids::{BlobId, PackId, VaultId};
+use crate::keys::BlobNamer;
+use crate::pack::{BlobKind, FrameReader};
+use crate::read::MIB;
+use crate::read::index::{BlobPlace, PackPlace};
+use crate::read::opener::Opener;
+
+/// Frames that lie no farther apart than this are read with one request: at 100 MB/s the bytes between take less
+/// time than another request.
+const GAP_MAX: u64 = 64 * 1024;
+/// Most bytes of one request, but for one frame that is longer by itself.
+const REQUEST_MAX: u64 = 8 * MIB as u64;
+
+/// One frame and the blobs that are wanted of it.
+#[derive(Debug, Clone)]
+pub(crate) struct WantedFrame {
+    pub(crate) pack: Arc<PackPlace>,
+    pub(crate) kind: BlobKind,
+    pub(crate) offset: u32,
+    pub(crate) stored: u32,
+    /// Id, first byte in the expanded frame, and length.
+    pub(crate) blobs: Vec<(BlobId, u32, u32)>,
+}
+
+/// Frames of one pack that one request reads.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) frames: Vec<WantedFrame>,
+}
+
+impl WantedFrame {
+    pub(crate) fn range(&self) -> Range<u64> {
+        u64::from(self.offset)..u64::from(self.offset) + u64::from(self.stored)
+    }
+
+    pub(crate) fn name(&self) -> (PackId, u32, BlobKind) {
+        (self.pack.id(), self.offset, self.kind)
+    }
+}
+
+impl Request {
+    /// The bytes of the pack that it reads.
+    pub(crate) fn range(&self) -> Range<u64> {
+        let start = self.frames.first().map_or(0, |frame| frame.range().start);
+        let end = self.frames.iter().map(|frame| frame.range().end).max().unwrap_or(start);
+        start..end
+    }
+
+    pub(crate) fn pack(&self) -> Option<&Arc<PackPlace>> {
+        Some(&self.frames.first()?.pack)
+    }
+}
+
+/// Gathers blobs by frame, sorted by pack and place.
+pub(crate) fn gather(places: HashMap<BlobId, BlobPlace>, kind: BlobKind) -> Vec<WantedFrame> {
+    let mut frames: HashMap<(PackId, u32), WantedFrame> = HashMap::new();
+    for (id, BlobPlace { pack, at }) in places {
+        let frame = frames.entry((pack.id(), at.frame_offset)).or_insert_with(|| WantedFrame {
+            pack,
+            kind,
+            offset: at.frame_offset,
+            stored: at.frame_stored,
+            blobs: Vec::new(),
+        });
+        // Segments that contradict each other about a frame's length: the shorter fails, and is named.
+        frame.stored = frame.stored.max(at.frame_stored);
+        frame.blobs.push((id, at.offset, at.length));
+    }
+    let mut frames: Vec<_> = frames.into_values().collect();
+    frames.sort_by_key(|frame| (frame.pack.id(), frame.offset));
+    frames
+}
+
+/// Puts neighbouring frames into common requests.
+pub(crate) fn coalesce(frames: Vec<WantedFrame>) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    for frame in frames {
+        let range = frame.range();
+        let fits = requests.last().is_some_and(|last| {
+            let so_far = last.range();
+            last.pack().is_some_and(|pack| pack.id() == frame.pack.id())
+                && range.start <= so_far.end + GAP_MAX
+                && range.end - so_far.start <= REQUEST_MAX
+        });
+        match requests.last_mut().filter(|_| fits) {
+            Some(last) => last.frames.push(frame),
+            None => requests.push(Request { frames: vec![frame] }),
+        }
+    }
+    requests
+}
+
+/// What opens frames, with its contexts kept from one to the next.
+pub(crate) struct FrameOpener {
+    vault: VaultId,
+    opener: Opener,
+    namer: BlobNamer,
+    /// Readers of the packs that were read last; each holds a context of some 100 KiB.
+    readers: Mutex<VecDeque<(PackId, FrameReader)>>,
+    readers_max: usize,
+}
+
+impl FrameOpener {
+    pub(crate) fn new(vault: VaultId, opener: Opener, namer: BlobNamer, threads: usize) -> Self {
+        let readers = Mutex::default();
+        Self { vault, opener, namer, readers, readers_max: threads * 2 }
+    }
+
+    /// Opens and expands a frame from its sealed message. Call it where blocking is allowed.
+    pub(crate) fn open(&self, frame: &WantedFrame, message: Vec<u8>) -> Result<Bytes, Error> {
+        let mut reader = self.reader(&frame.pack)?;
+        let raw = reader.open(message, frame.offset, frame.kind);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.push_back((frame.pack.id(), reader));
+        if readers.len() > self.readers_max {
+            readers.pop_front();
+        }
+        raw.map(Bytes::from)
+    }
+
+    fn reader(&self, pack: &PackPlace) -> Result<FrameReader, Error> {
+        let id = pack.id();
+        {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = readers.iter().position(|(of, _)| *of == id)
+                && let Some((_, reader)) = readers.remove(at)
+            {
+                return Ok(reader);
+            }
+        }
+        let key = self.opener.run_key(pack.envelope()?, &format!("pack {id}"))?;
+        Ok(FrameReader::new(self.vault, &key, &id, &pack.row.salt))
+    }
+
+    /// Cuts one wanted blob out of its frame and recomputes its id.
+    pub(crate) fn cut(
+        &self,
+        frame: &WantedFrame,
+        raw: &Bytes,
+        (id, offset, length): (BlobId, u32, u32),
+    ) -> Result<Bytes, Error> {
+        let (start, end) = (offset as usize, offset as usize + length as usize);
+        let wrong = |why: &str| {
+            let what = format!("pack {}", frame.pack.id());
+            Error::damaged(what, format!("blob {id} in the frame at byte {} {why}", frame.offset))
+        };
+        let Some(blob) = raw.get(start..end) else {
+            return Err(wrong("reaches beyond the frame's end"));
+        };
+        if self.namer.name(blob) != id {
+            return Err(wrong("has other contents than its id says"));
+        }
+        Ok(raw.slice(start..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests for frames of one pack at these places, as ranges.
+    fn ranges(frames: &[(u32, u32)]) -> Vec<Range<u64>> {
+        let pack = crate::read::tests::some_pack();
+        let wanted = frames.iter().map(|&(offset, stored)| WantedFrame {
+            pack: Arc::clone(&pack),
+            kind: BlobKind::Data,
+            offset,
+            stored,
+            blobs: Vec::new(),
+        });
+        coalesce(wanted.collect()).iter().map(Request::range).collect()
+    }
+
+    #[test]
+    fn neighbours_share_a_request_up_to_its_bound() {
+        let (small, mib) = (1000, MIB as u32);
+        assert_eq!(ranges(&[(100, small), (1100, small)]), [100..2100]);
+        assert_eq!(ranges(&[(0, small), (small + 65_536, 5)]), [0..66_541]);
+        assert_eq!(ranges(&[(0, small), (small + 65_537, 5)]).len(), 2);
+        let many: Vec<_> = (0..20).map(|n| (n * mib, mib)).collect();
+        assert_eq!(ranges(&many).len(), 3);
+        assert_eq!(ranges(&[(0, 9 * mib)]).len(), 1);
+    }
+}

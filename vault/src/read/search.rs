@@ -1,0 +1,96 @@
+//! Finding one entry, and what lies directly in a folder, in as few nodes as can be.
+
+use crate::error::Error;
+use crate::read::{EntryStream, Selection, SnapshotReader};
+use crate::tree::{Entry, EntryKind, Node, TreePath};
+
+/// Finds the entry at `path`: one node a level is read.
+pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Option<Entry>, Error> {
+    let root = reader.root();
+    let (mut name, mut level) = ((root.id, root.length), root.depth);
+    loop {
+        match reader.nodes(&[name], level).await?.pop() {
+            Some(Node::Leaf(entries)) => {
+                return Ok(entries.into_iter().find(|entry| entry.path == *path));
+            }
+            Some(Node::Inner(children)) => {
+                let after = children.partition_point(|child| child.first <= *path);
+                let Some(child) = after.checked_sub(1).and_then(|i| children.get(i)) else {
+                    return Ok(None);
+                };
+                name = (child.id, child.length);
+                // `nodes` lets an inner node stand only above level 0.
+                level = level.saturating_sub(1);
+            }
+            None => return Ok(None),
+        }
+    }
+}
+
+/// What lies directly in a folder, in order.
+#[derive(Debug)]
+pub struct Listing {
+    entries: EntryStream,
+    folder: Option<TreePath>,
+}
+
+/// One thing in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// An entry.
+    Entry(Box<Entry>),
+    /// A folder that has no entry of its own, but others below it: it leads to what was backed up.
+    Above(TreePath),
+}
+
+impl Listed {
+    /// Its path.
+    pub fn path(&self) -> &TreePath {
+        match self {
+            Self::Entry(entry) => &entry.path,
+            Self::Above(path) => path,
+        }
+    }
+}
+
+impl Listing {
+    pub(crate) fn new(reader: SnapshotReader, folder: Option<&TreePath>) -> Self {
+        let entries = EntryStream::new(reader, Selection::of(folder.cloned())).frugal();
+        Self { entries, folder: folder.cloned() }
+    }
+
+    /// The next one; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`EntryStream::next`].
+    pub async fn next(&mut self) -> Option<Result<Listed, Error>> {
+        loop {
+            let entry = match self.entries.next().await? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            let Some(child) = self.child_of(&entry.path) else { continue };
+            if child == entry.path {
+                if entry.kind == EntryKind::Directory {
+                    self.entries.skip_within(child);
+                }
+                return Some(Ok(Listed::Entry(Box::new(entry))));
+            }
+            self.entries.skip_within(child.clone());
+            return Some(Ok(Listed::Above(child)));
+        }
+    }
+
+    /// The path directly in the folder that `path` is or lies below; `None` if it isn't inside.
+    fn child_of(&self, path: &TreePath) -> Option<TreePath> {
+        let bytes = path.as_bytes();
+        let start = match &self.folder {
+            None => 0,
+            Some(folder) if path != folder && path.is_within(folder) => folder.as_bytes().len() + 1,
+            Some(_) => return None,
+        };
+        let length = bytes[start..].iter().position(|&b| b == b'/');
+        let end = length.map_or(bytes.len(), |n| start + n);
+        TreePath::new(&bytes[..end]).ok()
+    }
+}

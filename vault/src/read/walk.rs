@@ -1,0 +1,240 @@
+//! Entries of a snapshot in order, node by node, with the next nodes fetched ahead.
+
+use std::collections::VecDeque;
+
+use crate::error::Error;
+use crate::ids::BlobId;
+use crate::read::{Selection, SnapshotReader, Task};
+use crate::tree::{Entry, EntryKind, Node, TreePath};
+
+/// Leaves fetched together: they mostly lie side by side in one frame or two.
+const LEAVES_AHEAD: usize = 16;
+/// Inner nodes fetched together; each names hundreds of nodes below it.
+const INNER_AHEAD: usize = 2;
+/// Claimed bytes of nodes fetched together.
+const AHEAD_BYTES: u64 = 4 << 20;
+
+/// Entries of a snapshot, in order. Only nodes that may hold a selected one are read.
+#[derive(Debug)]
+pub struct EntryStream {
+    reader: SnapshotReader,
+    selection: Selection,
+    /// The nodes that are still to be read on the way down, the lowest level last.
+    levels: Vec<Level>,
+    leaf: VecDeque<Entry>,
+    /// A folder whose inside is passed over.
+    skipped: Option<TreePath>,
+    /// How many nodes may be fetched together.
+    ahead: bool,
+}
+
+/// A node that is to be read, and what its parent says of it.
+#[derive(Debug, Clone)]
+struct Claim {
+    id: BlobId,
+    length: u32,
+    entries: u64,
+    /// Path of its first entry; `None` for the root.
+    first: Option<TreePath>,
+    /// Everything in it comes before this.
+    end: Option<TreePath>,
+}
+
+/// Nodes with one parent.
+#[derive(Debug)]
+struct Level {
+    /// How many levels of inner nodes there are below these nodes, plus one if they are inner themselves.
+    height: u8,
+    waiting: VecDeque<Claim>,
+    ready: VecDeque<(Claim, Node)>,
+    ahead: Option<(Vec<Claim>, Task<Result<Vec<Node>, Error>>)>,
+}
+
+impl EntryStream {
+    pub(crate) fn new(reader: SnapshotReader, selection: Selection) -> Self {
+        let root = reader.root();
+        let top = Claim {
+            id: root.id,
+            length: root.length,
+            entries: root.entries,
+            first: None,
+            end: None,
+        };
+        let level = Level {
+            height: root.depth,
+            waiting: [top].into(),
+            ready: VecDeque::new(),
+            ahead: None,
+        };
+        Self {
+            levels: vec![level],
+            selection,
+            leaf: VecDeque::new(),
+            skipped: None,
+            ahead: true,
+            reader,
+        }
+    }
+
+    /// Reads one node at a time, for who passes over most of them.
+    pub(crate) fn frugal(self) -> Self {
+        Self { ahead: false, ..self }
+    }
+
+    /// Passes over everything below `folder`, whose nodes are then not read.
+    pub(crate) fn skip_within(&mut self, folder: TreePath) {
+        self.skipped = Some(folder);
+    }
+
+    /// The next entry; `None` at the end. After an error there is nothing more.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if a node isn't what its parent says; whatever reading it fails with.
+    pub async fn next(&mut self) -> Option<Result<Entry, Error>> {
+        loop {
+            while let Some(entry) = self.leaf.pop_front() {
+                if self.wants(&entry) {
+                    return Some(Ok(entry));
+                }
+            }
+            match self.advance().await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.levels.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        let path = &entry.path;
+        let skipped = self.skipped.as_ref().is_some_and(|s| path.is_within(s) && path != s);
+        let above = || entry.kind == EntryKind::Directory && self.selection.leads_to(path);
+        !skipped && (self.selection.covers(path) || above())
+    }
+
+    /// Reads the next node; whether there was one.
+    async fn advance(&mut self) -> Result<bool, Error> {
+        let Some(level) = self.levels.last_mut() else { return Ok(false) };
+        if let Some(skipped) = &self.skipped {
+            level.waiting.retain(|claim| !claim.lies_within(skipped));
+        }
+        let Some((claim, node)) = level.next(&self.reader, self.ahead).await? else {
+            self.levels.pop();
+            return Ok(true);
+        };
+        let height = level.height;
+        if self.skipped.as_ref().is_some_and(|skipped| claim.lies_within(skipped)) {
+            return Ok(true);
+        }
+        claim.check(&node)?;
+        match node {
+            Node::Leaf(entries) => self.leaf = entries.into(),
+            Node::Inner(children) => {
+                let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
+                let ends: Vec<_> = ends.chain([claim.end]).collect();
+                let claims = children.into_iter().zip(ends).map(|(child, end)| Claim {
+                    id: child.id,
+                    length: child.length,
+                    entries: child.entries,
+                    first: Some(child.first),
+                    end,
+                });
+                let wanted = claims.filter(|claim| {
+                    let first = claim.first.as_ref();
+                    first.is_none_or(|first| self.selection.meets(first, claim.end.as_ref()))
+                });
+                self.levels.push(Level {
+                    height: height.saturating_sub(1),
+                    waiting: wanted.collect(),
+                    ready: VecDeque::new(),
+                    ahead: None,
+                });
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Claim {
+    fn lies_within(&self, folder: &TreePath) -> bool {
+        // The folder's own entry isn't inside, so the first must be below it.
+        let inside = |path: &TreePath| path.is_within(folder) && path != folder;
+        self.first.as_ref().is_some_and(inside) && self.end.as_ref().is_some_and(inside)
+    }
+
+    /// Holds a node against what its parent says. So entries are in order over the whole tree, no node can stand
+    /// in two places, and a tree can't claim more entries than it reads.
+    fn check(&self, node: &Node) -> Result<(), Error> {
+        let (first, last, entries) = match node {
+            Node::Leaf(entries) => (
+                entries.first().map(|e| &e.path),
+                entries.last().map(|e| &e.path),
+                entries.len() as u64,
+            ),
+            Node::Inner(children) => (
+                children.first().map(|c| &c.first),
+                children.last().map(|c| &c.first),
+                children.iter().fold(0u64, |sum, c| sum.saturating_add(c.entries)),
+            ),
+        };
+        let wrong = |why: &str| Error::damaged(format!("tree node {}", self.id), why);
+        if self.first.is_some() && first != self.first.as_ref() {
+            return Err(wrong("it begins with another path than its parent says"));
+        }
+        if let (Some(last), Some(end)) = (last, &self.end)
+            && last >= end
+        {
+            return Err(wrong("it holds paths that belong into the node after it"));
+        }
+        if entries != self.entries {
+            return Err(wrong("it holds another number of entries than its parent says"));
+        }
+        Ok(())
+    }
+}
+
+impl Level {
+    async fn next(
+        &mut self,
+        reader: &SnapshotReader,
+        ahead: bool,
+    ) -> Result<Option<(Claim, Node)>, Error> {
+        if self.ready.is_empty() {
+            let (claims, nodes) = match self.ahead.take() {
+                Some((claims, task)) => (claims, task.join().await??),
+                None => {
+                    // The very next one alone, so that the first entry comes soon.
+                    let claims: Vec<_> = self.waiting.pop_front().into_iter().collect();
+                    let nodes = reader.nodes(&names(&claims), self.height).await?;
+                    (claims, nodes)
+                }
+            };
+            self.ready.extend(claims.into_iter().zip(nodes));
+            if ahead && !self.waiting.is_empty() {
+                let claims = self.group();
+                let (reader, names, height) = (reader.clone(), names(&claims), self.height);
+                let task = Task::spawn(async move { reader.nodes(&names, height).await });
+                self.ahead = Some((claims, task));
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn group(&mut self) -> Vec<Claim> {
+        let most = if self.height == 0 { LEAVES_AHEAD } else { INNER_AHEAD };
+        let mut bytes = 0;
+        let fits = |claim: &&Claim| {
+            bytes += u64::from(claim.length);
+            bytes <= AHEAD_BYTES
+        };
+        let count = self.waiting.iter().take(most).take_while(fits).count().max(1);
+        self.waiting.drain(..count.min(self.waiting.len())).collect()
+    }
+}
+
+fn names(claims: &[Claim]) -> Vec<(BlobId, u32)> {
+    claims.iter().map(|claim| (claim.id, claim.length)).collect()
+}

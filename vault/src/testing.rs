@@ -1,0 +1,390 @@
+//! Vaults made by hand, for tests: in memory, with blobs, lists, trees and records of any shape, hostile ones too.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::VaultConfig;
+use crate::content::{Content, Extent, Extents};
+use crate::envelope::{self, Identities, Recipients, RunKeys};
+use crate::error::Error;
+use crate::frame::Compressor;
+use crate::ids::{BlobId, ContentHash, Fingerprint, RecordHash};
+use crate::index::{PackRow, SegmentBuilder};
+use crate::keys::{RunKey, VaultSecret};
+use crate::limits::{EXTENTS_INLINE_MAX, FRAME_RAW_TARGET};
+use crate::pack::{BlobKind, PackBuilder};
+use crate::read::{Opener, ReadSettings, RunRecord, SnapshotReader, Vault};
+use crate::record::{
+    self, JobKind, PackSet, Record, RecordKey, Retention, SegmentRef, Snapshot, Status, Totals,
+};
+use crate::sign::SigningKey;
+use crate::store::memory::MemoryStore;
+use crate::store::{ObjectKey, Store};
+use crate::tree::{Entry, EntryKind, FileTime, Metadata, TreeBuilder, TreePath, TreeRoot};
+
+pub use crate::store::memory::{self, Request};
+
+/// Makes a vault in memory, piece by piece.
+#[derive(Debug)]
+pub struct VaultMaker {
+    /// Where it lies.
+    pub store: Arc<MemoryStore>,
+    /// Its configuration.
+    pub config: VaultConfig,
+    /// The configuration's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its secret.
+    pub secret: VaultSecret,
+    /// The identity that everything is sealed to.
+    pub identities: Identities,
+    /// What signs its records.
+    pub signing: SigningKey,
+    /// How long a content's pieces and a list's pieces are, in bytes.
+    pub piece_len: usize,
+    recipients: Recipients,
+    run: RunKeys,
+    envelope: Vec<u8>,
+    frames: Vec<PendingFrame>,
+    pack: Option<PackBuilder>,
+    segment: SegmentBuilder,
+    segments: Vec<SegmentRef>,
+    previous: Option<(u64, RecordHash)>,
+}
+
+#[derive(Debug)]
+struct PendingFrame {
+    kind: BlobKind,
+    raw: Vec<u8>,
+    blobs: Vec<(BlobId, u32)>,
+}
+
+impl VaultMaker {
+    /// A new vault without runs.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn new() -> Result<Self, Error> {
+        let store = Arc::new(MemoryStore::default());
+        let config = VaultConfig::generate(at("2026-11-01T00:00:00Z"), 7)?;
+        let (bytes, fingerprint) = config.to_bytes()?;
+        store.put(&ObjectKey::vault_config(), bytes.into(), far()).await?;
+        let (public, identity) = Identities::generate();
+        let recipients = Recipients::parse(&public)?;
+        let secret = VaultSecret::generate()?;
+        let run = RunKeys { vault: config.id, run: RunKey::generate()?, secret: secret.clone() };
+        Ok(Self {
+            store,
+            fingerprint,
+            identities: Identities::parse(&identity)?,
+            signing: SigningKey::generate("test")?,
+            piece_len: 64 * 1024,
+            envelope: envelope::seal(&run, &recipients)?,
+            recipients,
+            run,
+            secret,
+            config,
+            frames: Vec::new(),
+            pack: None,
+            segment: SegmentBuilder::default(),
+            segments: Vec::new(),
+            previous: None,
+        })
+    }
+
+    /// Begins a run with a key of its own; blobs from now on are sealed with it.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn next_run(&mut self) -> Result<(), Error> {
+        self.close_segment().await?;
+        self.run.run = RunKey::generate()?;
+        self.envelope = envelope::seal(&self.run, &self.recipients)?;
+        Ok(())
+    }
+
+    /// Adds a blob, whether or not it was added before.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn blob(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = self.secret.blob_namer().name(bytes);
+        self.blob_as(kind, id, bytes).await?;
+        Ok(id)
+    }
+
+    /// Adds a blob under whatever id: a forgery, if it isn't its own.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn blob_as(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+        let at = self.frames.iter().position(|frame| frame.kind == kind).unwrap_or_else(|| {
+            self.frames.push(PendingFrame { kind, raw: Vec::new(), blobs: Vec::new() });
+            self.frames.len() - 1
+        });
+        self.frames[at].raw.extend_from_slice(bytes);
+        self.frames[at].blobs.push((id, number(bytes.len())));
+        if self.frames[at].raw.len() >= FRAME_RAW_TARGET {
+            let frame = self.frames.swap_remove(at);
+            self.store_frame(frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn store_frame(&mut self, frame: PendingFrame) -> Result<(), Error> {
+        let mut compressed = Vec::new();
+        Compressor::new(1)?.compress(&frame.raw, &mut compressed)?;
+        let mut pack = match self.pack.take() {
+            Some(open) => open,
+            None => PackBuilder::new(self.config.id, &self.run.run, &self.envelope, Vec::new())?,
+        };
+        pack.add(frame.kind, &compressed, frame.blobs)?;
+        let full = pack.is_full();
+        self.pack = Some(pack);
+        if full { self.close_pack().await } else { Ok(()) }
+    }
+
+    /// Stores what is pending as a pack of its own.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn close_pack(&mut self) -> Result<(), Error> {
+        let Some(pack) = self.pack.take().filter(|pack| !pack.is_empty()) else {
+            return Ok(());
+        };
+        let built = pack.finish()?;
+        let size = number(built.bytes.len());
+        let stored = self.store.put(&ObjectKey::pack(&built.id), built.bytes.into(), far()).await?;
+        let row = PackRow {
+            id: built.id,
+            size,
+            salt: built.salt,
+            envelope: 0,
+            version: stored.version,
+            locked_until_s: Some(far().as_second()),
+        };
+        self.segment.add(row, &self.envelope, &built.frames);
+        Ok(())
+    }
+
+    /// Stores all pending blobs in packs, and an index segment that describes them.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn close_segment(&mut self) -> Result<(), Error> {
+        for frame in std::mem::take(&mut self.frames) {
+            self.store_frame(frame).await?;
+        }
+        self.close_pack().await?;
+        if self.segment.packs() == 0 {
+            return Ok(());
+        }
+        let segment = std::mem::take(&mut self.segment);
+        let built = segment.finish(self.config.id, &self.secret, &self.envelope)?;
+        let size = built.bytes.len() as u64;
+        let key = ObjectKey::segment(&built.id);
+        let stored = self.store.put(&key, built.bytes.into(), far()).await?;
+        let mut used = PackSet::default();
+        (0..number(built.packs.len())).for_each(|n| used.insert(n));
+        let named =
+            SegmentRef { id: built.id, size, salt: built.salt, version: stored.version, used };
+        self.segments.insert(0, named);
+        Ok(())
+    }
+
+    /// Adds a content in pieces of [`piece_len`](Self::piece_len), with lists of extents where it has many.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn content(&mut self, bytes: &[u8]) -> Result<Content, Error> {
+        let mut extents = Vec::new();
+        for piece in bytes.chunks(self.piece_len) {
+            let id = self.blob(BlobKind::Data, piece).await?;
+            extents.push(Extent::Blob { id, length: number(piece.len()) });
+        }
+        let hash = (extents.len() > 1).then(|| content_hash(bytes));
+        self.content_of(extents, hash).await
+    }
+
+    /// A content of any extents.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn content_of(
+        &mut self,
+        mut extents: Vec<Extent>,
+        hash: Option<ContentHash>,
+    ) -> Result<Content, Error> {
+        let size = extents.iter().map(Extent::length).sum();
+        let mut depth = 0;
+        while extents.len() > EXTENTS_INLINE_MAX {
+            depth += 1;
+            let mut bytes = Vec::new();
+            for extent in &extents {
+                bytes = postcard::to_extend(extent, bytes)
+                    .map_err(|e| Error::damaged("a test's extents", e))?;
+            }
+            extents.clear();
+            for piece in bytes.chunks(self.piece_len) {
+                let id = self.blob(BlobKind::List, piece).await?;
+                extents.push(Extent::Blob { id, length: number(piece.len()) });
+            }
+        }
+        let extents = match depth {
+            0 => Extents::Inline(extents),
+            depth => Extents::Lists { depth, blobs: extents },
+        };
+        Ok(Content { size, hash, extents })
+    }
+
+    /// Adds a tree of entries, which are sorted first.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn tree(&mut self, entries: &mut [Entry]) -> Result<TreeRoot, Error> {
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let namer = self.secret.blob_namer();
+        let mut nodes = Vec::new();
+        let mut keep = |bytes: &[u8]| -> Result<BlobId, Error> {
+            nodes.push(bytes.to_vec());
+            Ok(namer.name(bytes))
+        };
+        let mut builder = TreeBuilder::default();
+        for entry in entries.iter() {
+            builder.add(entry, &mut keep)?;
+        }
+        let root = builder.finish(&mut keep)?;
+        for node in nodes {
+            self.blob(BlobKind::Tree, &node).await?;
+        }
+        Ok(root)
+    }
+
+    /// A record as a run of now would write it, with everything stored so far; change it as you like.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn record(&mut self, root: TreeRoot, started: &str) -> Result<Record, Error> {
+        self.close_segment().await?;
+        let started = at(started);
+        Ok(Record {
+            format: Record::FORMAT.into(),
+            vault: self.fingerprint,
+            host: "db1".into(),
+            job: "files".into(),
+            kind: JobKind::Directory,
+            seq: self.previous.map_or(1, |(seq, _)| seq + 1),
+            previous: self.previous.map(|(_, hash)| hash),
+            started,
+            finished: started + SignedDuration::from_secs(60),
+            clock_offset_ms: None,
+            status: Status::Success,
+            messages: Vec::new(),
+            program: "keephold 0.1.0".into(),
+            recipients: self.recipients.names().to_vec(),
+            retention: Retention {
+                class: "daily".into(),
+                expires: started + SignedDuration::from_hours(30 * 24),
+                evidence_until: started + SignedDuration::from_hours(400 * 24),
+                mode: None,
+            },
+            source: None,
+            totals: Totals {
+                entries: root.entries,
+                files: root.entries,
+                bytes: root.bytes,
+                ..Totals::default()
+            },
+            snapshot: Some(Snapshot { root, segments: self.segments.clone(), locked_until: None }),
+        })
+    }
+
+    /// Seals, signs and stores a record.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn store_record(&mut self, record: &Record) -> Result<RecordKey, Error> {
+        let sealed =
+            record::seal(record, self.config.id, &self.secret, &self.envelope, &self.signing)?;
+        self.store.put(&sealed.key.object()?, sealed.bytes.into(), far()).await?;
+        self.previous = Some((record.seq, sealed.hash));
+        Ok(sealed.key)
+    }
+
+    /// Stores entries as the next run's snapshot.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub async fn snapshot(
+        &mut self,
+        mut entries: Vec<Entry>,
+        started: &str,
+    ) -> Result<RecordKey, Error> {
+        let root = self.tree(&mut entries).await?;
+        let record = self.record(root, started).await?;
+        self.store_record(&record).await
+    }
+
+    /// Opens the vault.
+    ///
+    /// # Errors
+    /// Whatever the test provoked.
+    pub async fn open(&self) -> Result<(Vault, Opener), Error> {
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        let vault = Vault::open(store, Some(&self.fingerprint)).await?;
+        let opener = Opener::with_identities(vault.id(), self.identities.clone());
+        Ok((vault, opener))
+    }
+
+    /// Opens the snapshot of a record.
+    ///
+    /// # Errors
+    /// Whatever the test provoked.
+    pub async fn reader(&self, key: &RecordKey) -> Result<SnapshotReader, Error> {
+        let (vault, opener) = self.open().await?;
+        let run: RunRecord = vault.run(key, &opener).await?;
+        SnapshotReader::new(&vault, &opener, &run, ReadSettings::default())
+    }
+
+    /// The keys of the packs in it.
+    pub fn packs(&self) -> Vec<ObjectKey> {
+        self.store.keys().into_iter().filter(|key| key.as_pack().is_some()).collect()
+    }
+}
+
+/// The hash of a content without holes.
+pub fn content_hash(bytes: &[u8]) -> ContentHash {
+    ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
+/// An entry with plain metadata.
+///
+/// # Errors
+/// If `path` is none.
+pub fn entry(path: &str, kind: EntryKind) -> Result<Entry, Error> {
+    let path = TreePath::new(path).map_err(|e| Error::damaged("a test's path", e))?;
+    let mode = if kind == EntryKind::Directory { 0o755 } else { 0o644 };
+    let mtime = FileTime { seconds: 1_795_000_000, nanos: 5 };
+    let (user, group) = (b"alice".to_vec(), b"staff".to_vec());
+    let meta = Metadata { mode, uid: 1000, gid: 50, user, group, mtime, xattrs: Vec::new() };
+    Ok(Entry { path, kind, meta })
+}
+
+/// Bytes without pattern, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn far() -> Timestamp {
+    at("2036-01-01T00:00:00Z")
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
