@@ -352,6 +352,17 @@ def open_record(record, keys):
     return body
 
 
+def armour(signature):
+    """The one right spelling of an armoured signature."""
+    begin, *lines, end = signature.decode(errors="replace").strip().splitlines() or ["", ""]
+    try:
+        text = base64.b64encode(base64.b64decode("".join(lines), validate=True)).decode()
+    except ValueError as e:
+        raise Damaged(f"its signature is no base64: {e}") from None
+    wrapped = [text[at:at + 70] for at in range(0, len(text), 70)]
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *wrapped, "-----END SSH SIGNATURE-----", ""]).encode()
+
+
 # Sections 10 and 11: tree and content.
 
 DIRECTORY, FILE, SYMLINK, HARD_LINK, CHAR_DEVICE, BLOCK_DEVICE, FIFO, SOCKET = range(8)

@@ -97,6 +97,7 @@ class Vault:
         return record.hash.hex(), body
 
     def check_signature(self, record, host):
+        need(record.signature == kh.armour(record.signature), "its signature is spelt in another way than it should be")
         with tempfile.NamedTemporaryFile() as signature:
             signature.write(record.signature)
             signature.flush()

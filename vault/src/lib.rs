@@ -40,3 +40,4 @@ pub mod store;
 pub mod tree;
 
 pub use error::Error;
+#[cfg(test)] mod fixture_tmp;
