@@ -38,6 +38,7 @@ pub mod seal;
 pub mod sign;
 pub mod store;
 pub mod tree;
+pub mod write;
 
 pub use error::Error;
 #[cfg(test)] mod fixture_tmp;

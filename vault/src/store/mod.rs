@@ -6,7 +6,11 @@
 
 mod error;
 mod key;
+mod local;
 mod lock;
+mod open;
+mod s3;
+mod target;
 
 use std::fmt;
 use std::ops::Range;
@@ -17,8 +21,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 pub use error::StoreError;
-pub use key::{ObjectKey, Prefix};
+pub use key::{KEY_LEN_MAX, ObjectKey, Prefix};
 pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
+pub use open::{Env, create_target, ensure_lockable, open_prune, open_store};
+pub use target::{Secret, TargetOptions, TargetUrl};
 
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.
 #[derive(

@@ -1,0 +1,154 @@
+"""How each tool is called. One entry a tool: what differs between tools is all here.
+
+Commands are lists; {words} in them are replaced:
+  {vault}   the repository's folder        {state}   keys, caches: a folder of its own
+  {source}  the folder that is backed up   {target}  an empty folder to restore into
+  {file}    one file, absolute             {inside}  the same, relative to {source}
+  {step}    first, unchanged, changed: the name of this backup, where a tool needs one
+  {dsn}     the database
+An entry that a tool doesn't have is None, and shows as a dash.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+PASSWORD = "for benchmarks only"
+
+
+@dataclass
+class Tool:
+    name: str
+    program: str
+    version: list
+    init: list  # of commands
+    backup: list
+    restore: list
+    # Where {source} is found under {target} after a restore.
+    restored: str
+    restore_file: list
+    restored_file: str  # the file {output} is what the command prints
+    verify: list
+    listing: list
+    # Backs up the output of pg_dump on standard input; or, with {dsn}, by itself.
+    dump: list = None
+    restore_dump: list = None
+    env: dict = field(default_factory=dict)
+    note: str = ""
+
+
+TOOLS = [
+    Tool(
+        name="keephold",
+        program="keephold",
+        version=["keephold", "--version"],
+        init=[["keephold", "init", "--vault", "file://{vault}", "--keys", "{state}/keys"]],
+        backup=["keephold", "backup", "--vault", "file://{vault}", "--keys", "{state}/keys",
+                "{source}"],
+        restore=["keephold", "restore", "--vault", "file://{vault}", "--identity",
+                 "{state}/keys/carry-off/restore.agekey", "--target", "{target}", "latest"],
+        restored="{target}",
+        restore_file=["keephold", "restore", "--vault", "file://{vault}", "--identity",
+                      "{state}/keys/carry-off/restore.agekey", "--target", "{target}",
+                      "latest", "--path", "{inside}"],
+        restored_file="{target}/{inside}",
+        verify=["keephold-verify", "run", "--vault", "file://{vault}", "--identity",
+                "{state}/keys/carry-off/restore.agekey"],
+        listing=["keephold", "ls", "--vault", "file://{vault}", "--identity",
+                 "{state}/keys/carry-off/restore.agekey", "latest"],
+        dump=["keephold", "backup", "--vault", "file://{vault}", "--keys", "{state}/keys",
+              "--postgres", "{dsn}"],
+        env={"XDG_CACHE_HOME": "{state}/cache"},
+        note="zstd 3, AES-256-GCM; signs and locks what it writes",
+    ),
+    Tool(
+        name="restic",
+        program="restic",
+        version=["restic", "version"],
+        init=[["restic", "init", "--repository-version", "2"]],
+        backup=["restic", "backup", "--compression", "auto", "{source}"],
+        restore=["restic", "restore", "latest", "--target", "{target}"],
+        restored="{target}{source}",
+        restore_file=["restic", "restore", "latest", "--target", "{target}",
+                      "--include", "{file}"],
+        restored_file="{target}{file}",
+        verify=["restic", "check", "--read-data"],
+        listing=["restic", "ls", "--long", "latest"],
+        dump=["restic", "backup", "--compression", "auto", "--stdin", "--stdin-filename", "dump"],
+        restore_dump=["restic", "dump", "latest", "/dump"],
+        env={"RESTIC_REPOSITORY": "{vault}", "RESTIC_PASSWORD": PASSWORD,
+             "RESTIC_CACHE_DIR": "{state}/cache", "RESTIC_PROGRESS_FPS": "0.01"},
+        note="zstd default, AES-256-CTR with Poly1305",
+    ),
+    Tool(
+        name="rustic",
+        program="rustic",
+        version=["rustic", "--version"],
+        init=[["rustic", "--no-progress", "init", "--set-compression", "3"]],
+        backup=["rustic", "--no-progress", "backup", "{source}"],
+        restore=["rustic", "--no-progress", "restore", "latest:{source}", "{target}"],
+        restored="{target}",
+        restore_file=["rustic", "--no-progress", "dump", "latest:{file}"],
+        restored_file="{output}",
+        verify=["rustic", "--no-progress", "check", "--read-data"],
+        listing=["rustic", "--no-progress", "ls", "--long", "latest"],
+        dump=["rustic", "--no-progress", "backup", "--stdin-filename", "dump", "-"],
+        restore_dump=["rustic", "--no-progress", "dump", "latest:dump"],
+        env={"RUSTIC_REPOSITORY": "{vault}", "RUSTIC_PASSWORD": PASSWORD,
+             "RUSTIC_CACHE_DIR": "{state}/cache", "HOME": "{state}"},
+        note="zstd 3, AES-256-CTR with Poly1305",
+    ),
+    Tool(
+        name="Borg",
+        program="borg",
+        version=["borg", "--version"],
+        init=[["borg", "init", "--encryption", "repokey-blake2"]],
+        backup=["borg", "create", "--compression", "zstd,3", "::{step}", "{source}"],
+        restore=["borg", "extract", "::{step}"],
+        restored="{target}{source}",
+        restore_file=["borg", "extract", "::{step}", "{file_without_slash}"],
+        restored_file="{target}{file}",
+        verify=["borg", "check", "--verify-data"],
+        listing=["borg", "list", "::{step}"],
+        dump=["borg", "create", "--compression", "zstd,3", "--stdin-name", "dump", "::{step}", "-"],
+        restore_dump=["borg", "extract", "--stdout", "::{step}"],
+        env={"BORG_REPO": "{vault}", "BORG_PASSPHRASE": PASSWORD, "BORG_BASE_DIR": "{state}",
+             "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"},
+        note="zstd 3, AES-256-CTR with BLAKE2b; one thread",
+    ),
+    Tool(
+        name="bupstash",
+        program="bupstash",
+        version=["bupstash", "--version"],
+        init=[["bupstash", "new-key", "-o", "{state}/key"], ["bupstash", "init"]],
+        backup=["bupstash", "put", "--quiet", "--compression", "zstd:3", "step={step}", "{source}"],
+        restore=["bupstash", "restore", "--quiet", "--into", "{target}", "step={step}"],
+        restored="{target}",
+        restore_file=["bupstash", "get", "--quiet", "--pick", "{inside}", "step={step}"],
+        restored_file="{output}",
+        # It has no command that reads all data and compares.
+        verify=None,
+        listing=["bupstash", "list-contents", "--quiet", "step={step}"],
+        dump=["bupstash", "put", "--quiet", "--compression", "zstd:3", "step={step}", "-"],
+        restore_dump=["bupstash", "get", "--quiet", "step={step}"],
+        env={"BUPSTASH_REPOSITORY": "{vault}", "BUPSTASH_KEY": "{state}/key",
+             "BUPSTASH_SEND_LOG": "{state}/send.log", "BUPSTASH_QUERY_CACHE": "{state}/query",
+             "HOME": "{state}"},
+        note="zstd 3, libsodium boxes",
+    ),
+]
+
+
+def fill(command, **words):
+    """The command, or the text, with its {words} replaced."""
+    if isinstance(command, str):
+        return command.format(**words)
+    return [part.format(**words) for part in command]
+
+
+def environment(tool, path, **words):
+    """What the tool's processes see: nothing of the settings of whoever runs this."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "USER")
+            if name in os.environ}
+    # A threshold of malloc would be the user's; libpq's settings reach pg_dump.
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("PG")}
+    return {**kept, "PATH": path, **{k: fill(v, **words) for k, v in tool.env.items()}}

@@ -1,0 +1,81 @@
+//! The server's clock, as its answers tell it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
+
+use crate::store::StoreError;
+
+/// Beyond this difference no lock is set: its end would be wrong, and signatures soon fail too (at 15 minutes).
+const OFFSET_MAX_MS: i64 = 5 * 60 * 1000;
+
+/// Stands for 'not known yet'.
+const UNKNOWN: i64 = i64::MIN;
+
+/// The server's clock less this host's, from the last answer that had a date.
+#[derive(Debug)]
+pub(super) struct Clock(AtomicI64);
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self(AtomicI64::new(UNKNOWN))
+    }
+
+    /// Learns from the `Date` of an answer that was received at `received`.
+    pub(super) fn observe(&self, date: &str, received: Timestamp) {
+        let Ok(server) = jiff::fmt::rfc2822::parse(date) else {
+            return;
+        };
+        // The header holds whole seconds, cut off: on average half a second is missing.
+        let server_ms = server.timestamp().as_millisecond() + 500;
+        self.0.store(server_ms - received.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// Server less host, in milliseconds.
+    pub(super) fn offset_ms(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms != UNKNOWN)
+    }
+
+    /// Refuses to go on where the clocks differ too much.
+    ///
+    /// # Errors
+    /// [`StoreError::ClockSkew`].
+    pub(super) fn check(&self, target: &str) -> Result<(), StoreError> {
+        match self.offset_ms() {
+            Some(ms) if ms.abs() > OFFSET_MAX_MS => Err(self.skew(target)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a difference that the server, or [`check`](Self::check), found too large.
+    pub(super) fn skew(&self, target: &str) -> StoreError {
+        let ms = self.offset_ms().unwrap_or_default();
+        StoreError::ClockSkew {
+            target: target.to_owned(),
+            offset_s: ms.unsigned_abs() / 1000,
+            direction: if ms < 0 { "ahead of" } else { "behind" },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_has_its_direction() {
+        let clock = Clock::new();
+        assert_eq!(clock.offset_ms(), None);
+        assert!(clock.check("t").is_ok());
+        let now: Timestamp = "2026-01-01T12:00:00.5Z".parse().unwrap();
+        clock.observe("Thu, 01 Jan 2026 12:00:00 GMT", now);
+        assert_eq!(clock.offset_ms(), Some(0));
+        clock.observe("Thu, 01 Jan 2026 13:00:00 GMT", now);
+        let error = clock.check("t").unwrap_err().to_string();
+        assert_eq!(error, "this host's clock is 3600 s behind the clock of t");
+        clock.observe("Thu, 01 Jan 2026 11:00:00 GMT", now);
+        assert!(clock.check("t").unwrap_err().to_string().contains("ahead of"));
+        clock.observe("nonsense", now);
+        assert_eq!(clock.offset_ms(), Some(-3_600_000));
+    }
+}

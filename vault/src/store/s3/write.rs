@@ -1,0 +1,211 @@
+//! Writing one object with its lock, and finding out what became of a write whose answer was lost.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::client::{Answer, Call};
+use super::locking::{self, BucketLock};
+use super::refusal::Refusal;
+use super::sums::Sums;
+use super::{S3Store, named};
+use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
+
+impl S3Store {
+    /// Stores an object; see [`Store::put`](crate::store::Store::put).
+    pub(super) async fn write(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        retain_until: Timestamp,
+    ) -> Result<Stored, StoreError> {
+        let lock = locking::mode_of(self.policy)
+            .map(|mode| Lock { mode, until: locking::whole_seconds(retain_until) });
+        if lock.is_some() {
+            self.ensure_bucket_locks().await?;
+            self.client.clock.check(&self.client.target)?;
+        }
+        let sums = Sums::of(&body).await;
+        let conditional = self.conditional.load(Ordering::Relaxed);
+        let mut answer = self.put_object(key, &body, &sums, lock, conditional).await?;
+        if conditional && !answer.is_success() {
+            let refusal = Refusal::of(&answer);
+            if matches!(answer.status, 409 | 412) {
+                match self.adopt(key, &body, &sums, lock).await {
+                    Ok(Some(stored)) => return Ok(stored),
+                    // It isn't there after all (a delete marker, a race), or this credential may not look: then
+                    // the bytes are written once more, as a version whose lock is known.
+                    Ok(None) | Err(StoreError::Denied { .. }) => {
+                        answer = self.put_object(key, &body, &sums, lock, false).await?;
+                    }
+                    Err(e) => return Err(e),
+                }
+            } else if refusal.is_unsupported() {
+                tracing::debug!(target = %self.client.target, "the server knows no conditional writes");
+                self.conditional.store(false, Ordering::Relaxed);
+                answer = self.put_object(key, &body, &sums, lock, false).await?;
+            }
+        }
+        if !answer.is_success() {
+            return Err(self.write_error(key, &answer, lock.is_some()));
+        }
+        let version = answer
+            .header("x-amz-version-id")
+            .filter(|v| *v != "null")
+            .map(|v| VersionId(v.to_owned()));
+        if let Some(lock) = lock {
+            self.prove(key, version.as_ref(), lock).await?;
+        }
+        Ok(Stored { key: key.clone(), version, lock })
+    }
+
+    async fn put_object(
+        &self,
+        key: &ObjectKey,
+        body: &Bytes,
+        sums: &Sums,
+        lock: Option<Lock>,
+        conditional: bool,
+    ) -> Result<Answer, StoreError> {
+        let path = self.path(key);
+        let mut call = Call::new("PUT", Some(&path), "write", key.as_str())
+            .header("content-type", "application/octet-stream")
+            .body(body.clone(), sums);
+        if let Some(lock) = lock {
+            call = call
+                .header(locking::MODE_HEADER, locking::word(lock.mode))
+                .header(locking::UNTIL_HEADER, lock.until.to_string());
+        }
+        if conditional {
+            call = call.header("if-none-match", "*");
+        }
+        self.client.send(&call).await
+    }
+
+    fn write_error(&self, key: &ObjectKey, answer: &Answer, locked: bool) -> StoreError {
+        let refusal = Refusal::of(answer);
+        let words = refusal.words();
+        let about_lock = words.contains("ObjectLock")
+            || words.contains("Object Lock")
+            || words.contains("object lock");
+        if locked && refusal.status == 400 && about_lock {
+            return StoreError::Unprotected { target: self.client.target.clone(), detail: words };
+        }
+        if matches!(refusal.status, 409 | 412) {
+            return StoreError::Conflict {
+                what: key.to_string(),
+                target: self.client.target.clone(),
+            };
+        }
+        refusal.error(&self.client.target, &format!("write {key}"), key.as_str())
+    }
+
+    /// Refuses to write where the bucket says that it can't lock; asked once. Its answer also tells the clock.
+    async fn ensure_bucket_locks(&self) -> Result<(), StoreError> {
+        let bucket = self.bucket_lock.get_or_try_init(|| BucketLock::ask(&self.client)).await?;
+        if bucket.enabled == Some(false) {
+            return Err(StoreError::Unprotected {
+                target: self.client.target.clone(),
+                detail: "Object Lock is not enabled on the bucket".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads the first lock back: some servers accept the headers and keep nothing.
+    async fn prove(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        asked: Lock,
+    ) -> Result<(), StoreError> {
+        if self.proven.load(Ordering::Relaxed) || self.blind.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let unprotected =
+            |detail: String| StoreError::Unprotected { target: self.client.target.clone(), detail };
+        if version.is_none() {
+            return Err(unprotected(format!(
+                "{key} was stored without a version, so no lock can hold it"
+            )));
+        }
+        match self.retention(key, version).await {
+            Ok(Some(held))
+                if held.until >= asked.until
+                    && locking::stronger(held.mode, asked.mode) == held.mode =>
+            {
+                self.proven.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(held) => {
+                let found = held.map_or("it has none".to_owned(), |l| {
+                    format!("it has {} until {}", locking::word(l.mode), l.until)
+                });
+                Err(unprotected(format!(
+                    "{} was stored with a {} lock until {}, but read back {found}",
+                    named(key, version),
+                    locking::word(asked.mode),
+                    asked.until
+                )))
+            }
+            Err(StoreError::Denied { detail, .. }) => {
+                tracing::debug!(target = %self.client.target, %detail, "locks can't be read back");
+                self.blind.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes an object that is there already for the one to be written, if it has the same bytes, and sees to it
+    /// that its lock lasts long enough. `None` if it isn't there.
+    async fn adopt(
+        &self,
+        key: &ObjectKey,
+        body: &Bytes,
+        sums: &Sums,
+        lock: Option<Lock>,
+    ) -> Result<Option<Stored>, StoreError> {
+        let path = self.path(key);
+        let call = Call::new("HEAD", Some(&path), "look at", key.as_str())
+            .header("x-amz-checksum-mode", "ENABLED");
+        let answer = match self.send(&call).await {
+            Ok(answer) => answer,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let version = answer
+            .header("x-amz-version-id")
+            .filter(|v| *v != "null")
+            .map(|v| VersionId(v.to_owned()));
+        let conflict =
+            || StoreError::Conflict { what: key.to_string(), target: self.client.target.clone() };
+        let length: Option<u64> = answer.header("content-length").and_then(|n| n.parse().ok());
+        if length.is_some_and(|n| n != body.len() as u64) {
+            return Err(conflict());
+        }
+        let same = match answer.header("x-amz-checksum-sha256") {
+            Some(stored) => stored == sums.sha256_base64(),
+            None => match self.get(key, version.as_ref(), body.len() as u64).await {
+                Ok(stored) => stored == *body,
+                Err(StoreError::TooLarge { .. }) => false,
+                Err(e) => return Err(e),
+            },
+        };
+        if !same {
+            return Err(conflict());
+        }
+        let held = match (lock, locking::lock_in_headers(&answer)) {
+            (None, _) => None,
+            (Some(asked), Some(held))
+                if held.until >= asked.until
+                    && locking::stronger(held.mode, asked.mode) == held.mode =>
+            {
+                Some(held)
+            }
+            (Some(asked), _) => self.extend(key, version.as_ref(), asked.until).await?,
+        };
+        Ok(Some(Stored { key: key.clone(), version, lock: held }))
+    }
+}

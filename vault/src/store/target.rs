@@ -1,0 +1,279 @@
+//! Where a vault lies, as the operator writes it: a URL, and the settings that go with it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use super::lock::LockPolicy;
+
+/// A vault's place: `s3://bucket/prefix`, `file:///path`, or a plain path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetUrl {
+    /// A bucket on Amazon S3 or a compatible server.
+    S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// Where the vault begins in the bucket: empty, or without a slash at either end.
+        prefix: String,
+    },
+    /// A folder on this machine.
+    Local {
+        /// The folder, absolute.
+        path: PathBuf,
+    },
+}
+
+impl TargetUrl {
+    /// Reads a target's URL. A plain path stands for `file://`, and a relative one begins at the current folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] that says what is wrong. It never repeats a user part of the URL: that could be a key.
+    pub fn parse(text: &str) -> Result<Self, StoreError> {
+        let text = text.trim();
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Self::parse_path(text);
+        };
+        match scheme {
+            "s3" => Self::parse_s3(rest),
+            "file" => Self::parse_file(text, rest),
+            "http" | "https" => config(
+                "the vault's url is an http address: write s3://bucket/prefix there, and the address as `endpoint`",
+            ),
+            "az" | "azure" | "abfs" | "abfss" | "gs" | "gcs" => {
+                config(format!("{scheme}:// is not supported yet; use s3:// or file://"))
+            }
+            _ if scheme.eq_ignore_ascii_case("s3") || scheme.eq_ignore_ascii_case("file") => {
+                config(format!("write {}:// in small letters", scheme.to_ascii_lowercase()))
+            }
+            _ => config(format!("unknown kind of target `{scheme}://`; use s3:// or file://")),
+        }
+    }
+
+    fn parse_s3(rest: &str) -> Result<Self, StoreError> {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.contains('@') {
+            return config(
+                "credentials don't belong in the vault's url: use a profile or the environment",
+            );
+        }
+        if bucket.is_empty() {
+            return config("s3:// lacks the bucket's name: write s3://bucket/prefix");
+        }
+        if bucket.contains(':') {
+            return config(
+                "s3:// is followed by the bucket's name, not a server; name the server as `endpoint`",
+            );
+        }
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+        if bucket.len() < 3 || bucket.len() > 255 || !bucket.bytes().all(plain) {
+            return config(format!("`{bucket}` can't be a bucket's name"));
+        }
+        let prefix = prefix.trim_end_matches('/');
+        if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) && !prefix.is_empty() {
+            return config(format!("the prefix `{prefix}` has an empty component, `.` or `..`"));
+        }
+        if prefix.len() > PREFIX_LEN_MAX {
+            return config(format!("the prefix is longer than {PREFIX_LEN_MAX} bytes"));
+        }
+        if prefix.chars().any(|c| c.is_control() || matches!(c, '?' | '#' | '\\')) {
+            return config(format!(
+                "the prefix {prefix:?} holds a character that isn't allowed in it"
+            ));
+        }
+        Ok(Self::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    fn parse_file(text: &str, rest: &str) -> Result<Self, StoreError> {
+        if !rest.starts_with('/') {
+            return config(format!("`{text}` lacks a slash: write file:///{rest} for /{rest}"));
+        }
+        let path = url::Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
+        match path {
+            Some(path) => Ok(Self::Local { path }),
+            None => config(format!("`{text}` can't be read as a file URL")),
+        }
+    }
+
+    fn parse_path(text: &str) -> Result<Self, StoreError> {
+        let lower = text.to_ascii_lowercase();
+        if text.is_empty() {
+            return config("the vault's url is empty: write s3://bucket/prefix or file:///path");
+        }
+        if lower.starts_with("s3:") || lower.starts_with("s3/") || lower.starts_with("file:") {
+            return config(format!(
+                "`{text}` lacks its `://`: write s3://bucket/prefix or file:///path"
+            ));
+        }
+        match std::path::absolute(text) {
+            Ok(path) => Ok(Self::Local { path }),
+            Err(e) => config(format!("`{text}` can't be made an absolute path: {e}")),
+        }
+    }
+}
+
+/// Longest prefix of a vault inside a bucket, in bytes, so that prefix and key stay below S3's 1,024.
+const PREFIX_LEN_MAX: usize = 400;
+
+impl fmt::Display for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Local { path } => match url::Url::from_file_path(path) {
+                Ok(url) => f.write_str(url.as_str()),
+                Err(()) => write!(f, "file://{}", path.display()),
+            },
+        }
+    }
+}
+
+/// A text that must never be shown: its `Debug` is `***`, and it is wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How to reach a target. All have defaults; a TOML table can be read into it, also flattened into a wider one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct TargetOptions {
+    /// The server's address, for S3-compatible servers (`https://s3.example.net`); Amazon's own if unset here, in
+    /// the environment and in the profile.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for.
+    pub region: Option<String>,
+    /// Whether the bucket stands in the path instead of the host's name. Unset: yes where an endpoint is named.
+    pub path_style: Option<bool>,
+    /// What locks writes get.
+    pub lock: LockPolicy,
+    /// Whether the endpoint may be plain `http://`.
+    pub allow_http: bool,
+    /// The profile to take from the AWS configuration files, as `AWS_PROFILE`.
+    pub profile: Option<String>,
+    /// The access key's id; needs [`secret_file`](Self::secret_file) or [`secret_access_key`](Self::secret_access_key).
+    pub access_key_id: Option<String>,
+    /// A file that holds the secret access key and nothing else.
+    pub secret_file: Option<PathBuf>,
+    /// The secret access key itself: set by programs (or tests), never read from a configuration file.
+    #[serde(skip)]
+    pub secret_access_key: Option<Secret>,
+    /// The token that goes with a temporary key: set by programs only.
+    #[serde(skip)]
+    pub session_token: Option<Secret>,
+    /// A PEM file of certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long one attempt to connect may take, in seconds.
+    pub connect_timeout_s: u64,
+    /// How long failing requests are tried again, in seconds, once the server has answered before. A server that
+    /// never answered is given up after 20 s, or after this if that is shorter.
+    pub retry_s: u64,
+}
+
+impl Default for TargetOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            region: None,
+            path_style: None,
+            lock: LockPolicy::default(),
+            allow_http: false,
+            profile: None,
+            access_key_id: None,
+            secret_file: None,
+            secret_access_key: None,
+            session_token: None,
+            ca_file: None,
+            connect_timeout_s: 5,
+            retry_s: 180,
+        }
+    }
+}
+
+impl TargetOptions {
+    /// [`connect_timeout_s`](Self::connect_timeout_s), at least one second.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout_s.max(1))
+    }
+}
+
+fn config<T>(detail: impl Into<String>) -> Result<T, StoreError> {
+    Err(StoreError::Config { detail: detail.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_written_alike() {
+        for (text, shown) in [
+            ("s3://backups", "s3://backups"),
+            ("s3://backups/", "s3://backups"),
+            ("s3://backups/prod/db/", "s3://backups/prod/db"),
+            ("file:///srv/vault", "file:///srv/vault"),
+            ("file:///srv/my%20vault", "file:///srv/my%20vault"),
+            ("/srv/vault", "file:///srv/vault"),
+        ] {
+            assert_eq!(TargetUrl::parse(text).unwrap().to_string(), shown);
+        }
+        assert_eq!(
+            TargetUrl::parse("file:///srv/my%20vault").unwrap(),
+            TargetUrl::Local { path: "/srv/my vault".into() }
+        );
+        let relative = TargetUrl::parse("vault").unwrap();
+        assert!(
+            matches!(relative, TargetUrl::Local { path } if path.is_absolute() && path.ends_with("vault"))
+        );
+    }
+
+    #[test]
+    fn typos_are_named_and_secrets_not_repeated() {
+        for (text, word) in [
+            ("", "empty"),
+            ("s3:/bucket", "://"),
+            ("s3/bucket", "://"),
+            ("S3://bucket", "small letters"),
+            ("s3://", "bucket's name"),
+            ("s3://host:9000/b", "endpoint"),
+            ("s3://a/../b", ".."),
+            ("s3://abc//b", "empty component"),
+            ("s3://b", "can't be a bucket"),
+            ("https://host/b", "endpoint"),
+            ("gs://b", "not supported"),
+            ("ftp://b", "unknown kind"),
+            ("file://srv/vault", "file:///srv/vault"),
+        ] {
+            let error = TargetUrl::parse(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        let error = TargetUrl::parse("s3://AKIA:hunter2@bucket/x").unwrap_err().to_string();
+        assert!(!error.contains("hunter2") && !error.contains("AKIA"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let options =
+            TargetOptions { secret_access_key: Some(Secret::new("hunter2")), ..Default::default() };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,211 @@
+//! From the bytes of a file or stream to its content: chunks become blobs, blobs a list of extents.
+
+use crate::chunk::Chunker;
+use crate::content::{Content, Extent, Extents};
+use crate::error::Error;
+use crate::ids::{BlobId, ContentHash};
+use crate::keys::BlobNamer;
+use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
+use crate::pack::BlobKind;
+use crate::write::pipeline::Writer;
+
+/// List blobs are cut after an extent whose blob id says so, between these lengths in bytes.
+const LIST_LEN_MIN: usize = 8 * 1024;
+const LIST_LEN_MAX: usize = 64 * 1024;
+const LIST_CUT_MASK: u8 = 0xff;
+
+/// How much of a stream is gathered before it is cut, in longest chunks: the rest that is moved to the front
+/// afterwards stays small beside it.
+const GATHER_CHUNKS: usize = 4;
+
+/// A small file whose chunks were found and named already, by a thread that reads ahead.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The ids and lengths of its chunks, in order.
+    pub chunks: Vec<(BlobId, u32)>,
+    /// The hash of the whole, unless it is one chunk.
+    pub hash: Option<ContentHash>,
+}
+
+/// Cuts and names the chunks of a small file.
+pub fn prepare(chunker: &Chunker, namer: &BlobNamer, bytes: Vec<u8>) -> Prepared {
+    let mut chunks = Vec::with_capacity(1);
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let (chunk, tail) = rest.split_at(chunker.cut(rest));
+        chunks.push((namer.name(chunk), length_of(chunk)));
+        rest = tail;
+    }
+    let hash =
+        (chunks.len() > 1).then(|| ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()));
+    Prepared { bytes, chunks, hash }
+}
+
+/// Chunks are bounded by `limits::BLOB_LEN_MAX`.
+fn length_of(chunk: &[u8]) -> u32 {
+    u32::try_from(chunk.len()).unwrap_or(u32::MAX)
+}
+
+/// Takes a file or stream piece by piece.
+#[derive(Debug)]
+pub struct ContentWriter {
+    gathered: Vec<u8>,
+    hasher: blake3::Hasher,
+    list: ExtentList,
+    size: u64,
+}
+
+impl Default for ContentWriter {
+    fn default() -> Self {
+        Self {
+            gathered: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            list: ExtentList::default(),
+            size: 0,
+        }
+    }
+}
+
+impl ContentWriter {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        let max = writer.chunker().bounds().max as usize;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = (GATHER_CHUNKS * max).saturating_sub(self.gathered.len());
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.gathered.extend_from_slice(now);
+            if self.gathered.len() >= GATHER_CHUNKS * max {
+                self.cut(writer, max)?;
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Adds a hole of `length` bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn hole(&mut self, writer: &mut Writer, length: u64) -> Result<(), Error> {
+        self.cut(writer, 1)?;
+        self.size += length;
+        self.list.add(writer, Extent::Hole { length })
+    }
+
+    /// Turns gathered bytes into blobs while at least `keep` of them are left.
+    fn cut(&mut self, writer: &mut Writer, keep: usize) -> Result<(), Error> {
+        let mut at = 0;
+        while self.gathered.len() - at >= keep {
+            let n = writer.chunker().cut(&self.gathered[at..]);
+            let chunk = &self.gathered[at..at + n];
+            let id = writer.add(BlobKind::Data, chunk)?;
+            self.list.add(writer, Extent::Blob { id, length: length_of(chunk) })?;
+            at += n;
+        }
+        self.gathered.drain(..at);
+        Ok(())
+    }
+
+    /// The content of all that was added.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn finish(mut self, writer: &mut Writer) -> Result<Content, Error> {
+        self.cut(writer, 1)?;
+        let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
+        let extents = self.list.finish(writer)?;
+        let plain = match &extents {
+            Extents::Inline(list) => matches!(list.as_slice(), [] | [Extent::Blob { .. }]),
+            Extents::Lists { .. } => false,
+        };
+        Ok(Content { size: self.size, hash: (!plain).then_some(hash), extents })
+    }
+}
+
+/// A list of extents that is stored in list blobs once it is long, in memory that doesn't grow with it.
+#[derive(Debug, Default)]
+struct ExtentList {
+    inline: Vec<Extent>,
+    levels: Vec<Level>,
+}
+
+/// The open list blob of a level: encoded extents, and how many of them.
+#[derive(Debug, Default)]
+struct Level {
+    bytes: Vec<u8>,
+    open: Vec<Extent>,
+    closed: bool,
+}
+
+impl ExtentList {
+    fn add(&mut self, writer: &mut Writer, extent: Extent) -> Result<(), Error> {
+        if self.levels.is_empty() {
+            if self.inline.len() < EXTENTS_INLINE_MAX {
+                self.inline.push(extent);
+                return Ok(());
+            }
+            for earlier in std::mem::take(&mut self.inline) {
+                self.add_at(writer, 0, earlier)?;
+            }
+        }
+        self.add_at(writer, 0, extent)
+    }
+
+    fn add_at(&mut self, writer: &mut Writer, level: usize, extent: Extent) -> Result<(), Error> {
+        if level >= LIST_DEPTH_MAX as usize {
+            return Err(Error::damaged("a file", "it has more extents than the format can list"));
+        }
+        if self.levels.len() == level {
+            self.levels.push(Level::default());
+        }
+        let open = &mut self.levels[level];
+        let failed = |e| Error::damaged("a list of extents", e);
+        open.bytes =
+            postcard::to_extend(&extent, std::mem::take(&mut open.bytes)).map_err(failed)?;
+        open.open.push(extent);
+        let cut = extent.blob().is_some_and(|id| id.as_bytes()[0] & LIST_CUT_MASK == 0);
+        if open.bytes.len() >= LIST_LEN_MAX || (open.bytes.len() >= LIST_LEN_MIN && cut) {
+            self.close(writer, level)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, writer: &mut Writer, level: usize) -> Result<(), Error> {
+        let open = &mut self.levels[level];
+        let bytes = std::mem::take(&mut open.bytes);
+        open.open.clear();
+        open.closed = true;
+        let id = writer.add(BlobKind::List, &bytes)?;
+        self.add_at(writer, level + 1, Extent::Blob { id, length: length_of(&bytes) })
+    }
+
+    fn finish(mut self, writer: &mut Writer) -> Result<Extents, Error> {
+        if self.levels.is_empty() {
+            return Ok(Extents::Inline(self.inline));
+        }
+        let mut level = 0;
+        loop {
+            let open = &self.levels[level];
+            // A level that was never closed and is short is the top, unless it is the extents themselves.
+            if level > 0 && !open.closed && open.open.len() <= EXTENTS_INLINE_MAX {
+                let depth = u8::try_from(level).unwrap_or(u8::MAX);
+                return Ok(Extents::Lists {
+                    depth,
+                    blobs: std::mem::take(&mut self.levels[level].open),
+                });
+            }
+            if !open.bytes.is_empty() {
+                self.close(writer, level)?;
+            }
+            level += 1;
+        }
+    }
+}

@@ -1,0 +1,671 @@
+//! What the vault holds already, as far as this host knows: the agent's cache.
+//!
+//! Losing it costs a download of the index, never correctness: everything in it is a copy of index segments, and
+//! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::Error;
+use crate::ids::{BlobId, SegmentId, VaultId};
+use crate::index::{BuiltSegment, OpenSegment, PackRow};
+use crate::keys::{Salt, VaultSecret};
+use crate::limits::SEGMENT_LEN_MAX;
+use crate::record::{PackSet, SegmentRef};
+use crate::store::{ObjectKey, Prefix, Store, StoreError, VersionId};
+use crate::write::table::{self, Row, Table};
+
+/// A pack whose known lock ends sooner than this is extended before anything in it is used again, so that no pruner
+/// can take it while the run lasts. Longer than any sane run.
+const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
+
+/// A table is merged with the next as long as that isn't this much larger.
+const MERGE_RATIO: u64 = 4;
+
+/// How many locks are extended at once.
+const EXTENSIONS_AT_ONCE: usize = 16;
+
+/// A pack of a segment by this run's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackHandle {
+    segment: u32,
+    pack: u32,
+}
+
+/// A segment that the vault holds.
+#[derive(Debug)]
+struct Segment {
+    id: SegmentId,
+    size: u64,
+    salt: Salt,
+    version: Option<VersionId>,
+    /// When the lock of the segment itself ends.
+    lock: LockState,
+    /// The same for each of its packs.
+    packs: Vec<LockState>,
+    used: PackSet,
+}
+
+/// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct LockState(u32);
+
+impl LockState {
+    const NONE: Self = Self(0);
+    const GONE: Self = Self(u32::MAX);
+
+    fn until(time: Option<Timestamp>) -> Self {
+        time.map_or(Self::NONE, |t| {
+            Self(u32::try_from(t.as_second() / 3600).unwrap_or(0).min(u32::MAX - 1))
+        })
+    }
+
+    fn holds_until(self, time: Timestamp) -> bool {
+        self != Self::GONE && i64::from(self.0) * 3600 >= time.as_second()
+    }
+}
+
+/// What the vault holds, and what of it this run uses.
+#[derive(Debug)]
+pub struct Known {
+    dir: PathBuf,
+    store: Arc<dyn Store>,
+    runtime: tokio::runtime::Handle,
+    vault: VaultId,
+    secret: VaultSecret,
+    locks: bool,
+    segments: Vec<Segment>,
+    numbers: HashMap<SegmentId, u32>,
+    tables: Vec<(Table, Vec<Option<u32>>)>,
+    extended: u64,
+}
+
+impl Known {
+    /// Brings the cache in `dir` up to date with the vault's index. `locks` says whether the target locks.
+    ///
+    /// # Errors
+    /// [`Error`] if the index can't be read, or the folder can't be written.
+    pub async fn open(
+        dir: &Path,
+        store: Arc<dyn Store>,
+        vault: VaultId,
+        secret: VaultSecret,
+        locks: bool,
+    ) -> Result<Self, Error> {
+        for sub in ["segments", "tables", "locks", "journal"] {
+            let sub = dir.join(sub);
+            fs::create_dir_all(&sub).map_err(Error::local(format!("making {}", sub.display())))?;
+        }
+        let mut known = Self {
+            dir: dir.into(),
+            store,
+            runtime: tokio::runtime::Handle::current(),
+            vault,
+            secret,
+            locks,
+            segments: Vec::new(),
+            numbers: HashMap::new(),
+            tables: Vec::new(),
+            extended: 0,
+        };
+        let found = known.list().await?;
+        known.forget_others(&found)?;
+        let mut fresh = Vec::new();
+        for (id, versions) in found {
+            if let Some(number) = known.load(id, &versions).await? {
+                fresh.push(number);
+            }
+        }
+        known.open_tables(&fresh)?;
+        Ok(known)
+    }
+
+    /// The segments in the vault, each with its versions, newest first.
+    async fn list(&self) -> Result<Vec<(SegmentId, Vec<Option<VersionId>>)>, Error> {
+        let mut found: Vec<(SegmentId, Vec<Option<VersionId>>)> = Vec::new();
+        let versions: Result<Vec<_>, StoreError> = self
+            .store
+            .list_versions(&Prefix::index())
+            .try_filter_map(|v| async move {
+                Ok(v.key.as_segment().filter(|_| !v.delete_marker).map(|id| (id, v.version)))
+            })
+            .try_collect()
+            .await;
+        let versions = match versions {
+            // A credential that may not list versions sees the newest ones: enough unless someone tampers.
+            Err(StoreError::Denied { .. }) => {
+                let listed: Vec<_> = self.store.list(&Prefix::index()).try_collect().await?;
+                listed.into_iter().filter_map(|l| Some((l.key.as_segment()?, None))).collect()
+            }
+            other => other?,
+        };
+        for (id, version) in versions {
+            match found.last_mut() {
+                Some((last, versions)) if *last == id => versions.push(version),
+                _ => found.push((id, vec![version])),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes copies of segments that the vault no longer holds.
+    fn forget_others(&self, found: &[(SegmentId, Vec<Option<VersionId>>)]) -> Result<(), Error> {
+        let names: HashSet<String> = found.iter().map(|(id, _)| id.to_string()).collect();
+        for sub in ["segments", "locks"] {
+            let folder = self.dir.join(sub);
+            let entries = fs::read_dir(&folder)
+                .map_err(Error::local(format!("reading {}", folder.display())))?;
+            for entry in entries.flatten() {
+                if !names.contains(entry.file_name().to_string_lossy().as_ref()) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a sound copy of a segment is at hand; answers its number, or nothing if no version of it in
+    /// the vault is sound (it is then as if it weren't there: its blobs are stored again).
+    async fn load(
+        &mut self,
+        id: SegmentId,
+        versions: &[Option<VersionId>],
+    ) -> Result<Option<u32>, Error> {
+        let path = self.segment_path(&id);
+        let sound = |bytes: &[u8]| blake3::hash(bytes).as_bytes() == id.as_bytes();
+        let memo = Memo::read(&self.lock_path(&id));
+        if let (Ok(bytes), Some(memo)) = (fs::read(&path), &memo)
+            && sound(&bytes)
+        {
+            return self.adopt(id, memo.version.clone(), &bytes, Some(memo)).map(Some);
+        }
+        let key = ObjectKey::segment(&id);
+        for version in versions {
+            let bytes =
+                match self.store.get(&key, version.as_ref(), u64::from(SEGMENT_LEN_MAX)).await {
+                    Ok(bytes) => bytes,
+                    Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+            if !sound(&bytes) {
+                tracing::warn!(%key, ?version, "bytes of an index segment are not those of its name; passed over");
+                continue;
+            }
+            write_file(&path, &bytes)?;
+            let memo = memo.as_ref().filter(|m| m.version == *version);
+            return self.adopt(id, version.clone(), &bytes, memo).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn segment_path(&self, id: &SegmentId) -> PathBuf {
+        self.dir.join("segments").join(id.to_string())
+    }
+
+    fn lock_path(&self, id: &SegmentId) -> PathBuf {
+        self.dir.join("locks").join(id.to_string())
+    }
+
+    /// The folder where a run notes packs that no segment describes yet.
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+
+    /// Takes a segment whose bytes are sound into account.
+    fn adopt(
+        &mut self,
+        id: SegmentId,
+        version: Option<VersionId>,
+        bytes: &[u8],
+        memo: Option<&Memo>,
+    ) -> Result<u32, Error> {
+        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, bytes)?;
+        let header = OpenSegment::header(&id, bytes)?;
+        let mut packs = Vec::with_capacity(open.packs() as usize);
+        for &place in open.pack_blocks() {
+            let rows = open.pack_block(slice(bytes, place.range()), place)?;
+            packs.extend(rows.iter().map(|row| LockState::until(row.locked_until())));
+        }
+        let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
+        if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
+            lock = memo.segment;
+            packs.clone_from(&memo.packs);
+        }
+        if memo.is_none() {
+            Memo { version: version.clone(), segment: lock, packs: packs.clone() }
+                .write(&self.lock_path(&id))?;
+        }
+        let size = bytes.len() as u64;
+        let used = PackSet::default();
+        Ok(self.number_segment(Segment { id, size, salt: header.salt, version, lock, packs, used }))
+    }
+
+    fn number_segment(&mut self, segment: Segment) -> u32 {
+        let number = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(segment.id, number);
+        self.segments.push(segment);
+        number
+    }
+
+    /// Opens the tables, and makes one of the segments that are in none.
+    fn open_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        let folder = self.dir.join("tables");
+        let entries =
+            fs::read_dir(&folder).map_err(Error::local(format!("reading {}", folder.display())))?;
+        let mut covered: HashSet<SegmentId> = HashSet::new();
+        let mut tables: Vec<Table> = Vec::new();
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let Some(table) = Table::open(&entry.path()) else { continue };
+            if table.segments().iter().any(|id| self.numbers.contains_key(id)) {
+                covered.extend(table.segments());
+                tables.push(table);
+            } else {
+                let _ = fs::remove_file(table.path());
+            }
+        }
+        for &number in numbers {
+            let segment = &self.segments[number as usize];
+            if !covered.contains(&segment.id) {
+                tables.push(self.tabulate(segment.id)?);
+            }
+        }
+        self.merge(tables)
+    }
+
+    /// Makes a table of one segment from its copy.
+    fn tabulate(&self, id: SegmentId) -> Result<Table, Error> {
+        let path = self.segment_path(&id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
+        let rows = open.blob_blocks().flat_map(|place| {
+            match open.blob_block(slice(&bytes, place.range()), place) {
+                Ok(block) => {
+                    block.rows().map(|r| Ok(Row { id: r.id, segment: 0, pack: r.pack })).collect()
+                }
+                Err(error) => vec![Err(error)],
+            }
+        });
+        self.write_table(&[id], rows)
+    }
+
+    fn write_table(
+        &self,
+        segments: &[SegmentId],
+        rows: impl IntoIterator<Item = Result<Row, Error>>,
+    ) -> Result<Table, Error> {
+        let name: [u8; 12] = crate::keys::random()?;
+        let path = self.dir.join("tables").join(hex::encode(name));
+        table::write(&path, segments, rows)?;
+        Table::open(&path).ok_or_else(|| {
+            Error::local(format!("reading back {}", path.display()))(
+                std::io::ErrorKind::InvalidData.into(),
+            )
+        })
+    }
+
+    /// Merges tables of like size, so that there are few to search, and takes them into use.
+    fn merge(&mut self, mut tables: Vec<Table>) -> Result<(), Error> {
+        tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
+        while tables.len() > 1 {
+            let (a, b) = (&tables[tables.len() - 2], &tables[tables.len() - 1]);
+            if a.rows() > b.rows() * MERGE_RATIO {
+                break;
+            }
+            let merged = self.merge_two(a, b)?;
+            for old in tables.drain(tables.len() - 2..) {
+                let _ = fs::remove_file(old.path());
+            }
+            tables.push(merged);
+            tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
+        }
+        for table in tables {
+            self.use_table(table);
+        }
+        Ok(())
+    }
+
+    fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
+        let mut segments: Vec<SegmentId> = Vec::new();
+        let mut renumber = |table: &Table| -> Vec<Option<u32>> {
+            let number = |id: &SegmentId| {
+                self.numbers.contains_key(id).then(|| {
+                    let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
+                        segments.push(*id);
+                        segments.len() - 1
+                    });
+                    u32::try_from(at).unwrap_or(u32::MAX)
+                })
+            };
+            table.segments().iter().map(number).collect()
+        };
+        let (map_a, map_b) = (renumber(a), renumber(b));
+        let live = |map: Vec<Option<u32>>| {
+            move |row: Result<Row, Error>| match row {
+                Ok(row) => map
+                    .get(row.segment as usize)
+                    .copied()
+                    .flatten()
+                    .map(|segment| Ok(Row { segment, ..row })),
+                Err(error) => Some(Err(error)),
+            }
+        };
+        let mut left = a.iter().filter_map(live(map_a)).peekable();
+        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        let mut last: Option<BlobId> = None;
+        let rows = std::iter::from_fn(|| {
+            loop {
+                let from_left = match (left.peek(), right.peek()) {
+                    (Some(Ok(l)), Some(Ok(r))) => l.id <= r.id,
+                    (Some(Err(_)), _) | (Some(_), None) => true,
+                    (None, Some(_)) | (Some(_), Some(Err(_))) => false,
+                    (None, None) => return None,
+                };
+                let row = if from_left { left.next() } else { right.next() }?;
+                match row {
+                    Ok(row) if last == Some(row.id) => {}
+                    Ok(row) => {
+                        last = Some(row.id);
+                        return Some(Ok(row));
+                    }
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        });
+        self.write_table(&segments, rows)
+    }
+
+    fn use_table(&mut self, table: Table) {
+        let numbers = table.segments().iter().map(|id| self.numbers.get(id).copied()).collect();
+        self.tables.push((table, numbers));
+    }
+
+    /// Where a blob lies, if the vault holds it and it may be used again. A pack that is used for the first time
+    /// and whose lock ends soon is extended before this answers. Called from the thread that reads sources.
+    ///
+    /// # Errors
+    /// [`Error`] if the cache can't be read, or an extension fails for another reason than that the pack is gone.
+    pub fn find(&mut self, id: &BlobId) -> Result<Option<PackHandle>, Error> {
+        for at in 0..self.tables.len() {
+            let (table, numbers) = &self.tables[at];
+            let Some(row) = table.find(id)? else { continue };
+            let Some(Some(segment)) = numbers.get(row.segment as usize).copied() else { continue };
+            let handle = PackHandle { segment, pack: row.pack };
+            if self.take(handle)? {
+                return Ok(Some(handle));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Marks a pack as needed by this run's snapshot; answers whether it may be.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn take(&mut self, handle: PackHandle) -> Result<bool, Error> {
+        let Some(segment) = self.segments.get(handle.segment as usize) else { return Ok(false) };
+        if segment.used.contains(handle.pack) {
+            return Ok(true);
+        }
+        let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(false) };
+        if lock == LockState::GONE {
+            return Ok(false);
+        }
+        let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
+        if self.locks && !lock.holds_until(safe) {
+            let row = self.row(handle)?;
+            let extended = self.runtime.block_on(extend(&*self.store, &row, safe))?;
+            self.segments[handle.segment as usize].packs[handle.pack as usize] =
+                extended.map_or(LockState::GONE, |until| LockState::until(Some(until)));
+            if extended.is_none() {
+                tracing::warn!(pack = %row.id, "a pack is gone from the vault; what it held is stored again");
+                return Ok(false);
+            }
+            self.extended += 1;
+        }
+        self.segments[handle.segment as usize].used.insert(handle.pack);
+        Ok(true)
+    }
+
+    /// A pack by names that outlive this run: for the agent's own caches.
+    pub fn name(&self, handle: PackHandle) -> Option<(SegmentId, u32)> {
+        Some((self.segments.get(handle.segment as usize)?.id, handle.pack))
+    }
+
+    /// The other way round; `None` if the vault no longer holds that segment.
+    pub fn handle(&self, segment: &SegmentId, pack: u32) -> Option<PackHandle> {
+        let number = *self.numbers.get(segment)?;
+        let packs = self.segments.get(number as usize)?.packs.len();
+        ((pack as usize) < packs).then_some(PackHandle { segment: number, pack })
+    }
+
+    /// Takes a segment into account that this run has stored; all its packs are new and needed.
+    pub(crate) fn stored(
+        &mut self,
+        built: &BuiltSegment,
+        version: Option<VersionId>,
+        lock: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        write_file(&self.segment_path(&built.id), &built.bytes)?;
+        let rows = built.blobs.iter().map(|row| Ok(Row { id: row.id, segment: 0, pack: row.pack }));
+        let table = self.write_table(&[built.id], rows)?;
+        let mut used = PackSet::default();
+        (0..u32::try_from(built.packs.len()).unwrap_or(0)).for_each(|n| used.insert(n));
+        self.number_segment(Segment {
+            id: built.id,
+            size: built.bytes.len() as u64,
+            salt: built.salt,
+            version,
+            lock: LockState::until(lock),
+            packs: built.packs.iter().map(|row| LockState::until(row.locked_until())).collect(),
+            used,
+        });
+        self.use_table(table);
+        Ok(())
+    }
+
+    /// Forgets that packs of a segment are needed: for what an interrupted run left, until something uses it.
+    pub(crate) fn unuse(&mut self, id: &SegmentId) {
+        if let Some(&number) = self.numbers.get(id) {
+            self.segments[number as usize].used = PackSet::default();
+        }
+    }
+
+    fn row(&self, handle: PackHandle) -> Result<PackRow, Error> {
+        let id = self.segments[handle.segment as usize].id;
+        let path = self.segment_path(&id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
+        let missing = || {
+            Error::damaged(format!("index segment {id}"), format!("it has no pack {}", handle.pack))
+        };
+        let (place, at) = open.pack_block_of(handle.pack).ok_or_else(missing)?;
+        let rows = open.pack_block(slice(&bytes, place.range()), place)?;
+        rows.into_iter().nth(at).ok_or_else(missing)
+    }
+
+    /// How many packs of earlier runs this run's snapshot needs, and how many locks it has extended.
+    pub(crate) fn counts(&self, own: &HashSet<SegmentId>) -> (u64, u64) {
+        let reused =
+            self.segments.iter().filter(|s| !own.contains(&s.id)).map(|s| s.used.len()).sum();
+        (reused, self.extended)
+    }
+
+    /// Extends the locks of everything that the snapshot needs: at least to `needed`, and where a call must be made
+    /// at all, to `until`. Answers the segments for the record, newest first, and the soonest end of a lock.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if a pack is gone: the run must be done again, and will store what it held.
+    pub(crate) async fn commit(
+        &mut self,
+        needed: Timestamp,
+        until: Timestamp,
+    ) -> Result<(Vec<SegmentRef>, Option<Timestamp>), Error> {
+        let mut soonest: Option<Timestamp> = None;
+        let mut refs = Vec::new();
+        let mut gone = 0;
+        for number in (0..self.segments.len()).rev() {
+            if self.segments[number].used.is_empty() {
+                continue;
+            }
+            if self.locks {
+                gone += self.extend_packs(number, needed, until).await?;
+                gone += self.extend_segment(number, needed, until).await?;
+            }
+            let segment = &self.segments[number];
+            for lock in segment
+                .used
+                .iter()
+                .filter_map(|n| segment.packs.get(n as usize))
+                .chain([&segment.lock])
+            {
+                let end =
+                    Timestamp::from_second(i64::from(lock.0) * 3600).unwrap_or(Timestamp::MIN);
+                soonest = Some(soonest.map_or(end, |s| s.min(end)));
+            }
+            refs.push(SegmentRef {
+                id: segment.id,
+                size: segment.size,
+                salt: segment.salt,
+                version: segment.version.clone(),
+                used: segment.used.clone(),
+            });
+            Memo {
+                version: segment.version.clone(),
+                segment: segment.lock,
+                packs: segment.packs.clone(),
+            }
+            .write(&self.lock_path(&segment.id))?;
+        }
+        if gone > 0 {
+            return Err(Error::Stopped(format!(
+                "{gone} objects that the snapshot needs are gone from the vault; what they held must be stored again"
+            )));
+        }
+        Ok((refs, soonest.filter(|_| self.locks)))
+    }
+
+    async fn extend_packs(
+        &mut self,
+        number: usize,
+        needed: Timestamp,
+        until: Timestamp,
+    ) -> Result<u64, Error> {
+        let segment = &self.segments[number];
+        let short: Vec<u32> = segment
+            .used
+            .iter()
+            .filter(|&n| segment.packs.get(n as usize).is_none_or(|lock| !lock.holds_until(needed)))
+            .collect();
+        if short.is_empty() {
+            return Ok(0);
+        }
+        let path = self.segment_path(&segment.id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(&segment.id, self.vault, &self.secret, &bytes)?;
+        let mut rows = Vec::with_capacity(short.len());
+        for &place in open.pack_blocks() {
+            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
+        }
+        let store = &*self.store;
+        let work = short.into_iter().filter_map(|n| Some((n, rows.get(n as usize)?.clone())));
+        let results: Vec<(u32, Option<Timestamp>)> = futures::stream::iter(work)
+            .map(|(n, row)| async move { Ok::<_, Error>((n, extend(store, &row, until).await?)) })
+            .buffer_unordered(EXTENSIONS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut gone = 0;
+        for (n, result) in results {
+            let lock = match result {
+                Some(end) => LockState::until(Some(end)),
+                None => {
+                    gone += 1;
+                    LockState::GONE
+                }
+            };
+            self.extended += 1;
+            self.segments[number].packs[n as usize] = lock;
+        }
+        Ok(gone)
+    }
+
+    async fn extend_segment(
+        &mut self,
+        number: usize,
+        needed: Timestamp,
+        until: Timestamp,
+    ) -> Result<u64, Error> {
+        let segment = &self.segments[number];
+        if segment.lock.holds_until(needed) {
+            return Ok(0);
+        }
+        let key = ObjectKey::segment(&segment.id);
+        match self.store.extend(&key, segment.version.as_ref(), until).await {
+            Ok(lock) => {
+                self.extended += 1;
+                self.segments[number].lock = LockState::until(lock.map(|l| l.until));
+                Ok(0)
+            }
+            Err(StoreError::NotFound { .. }) => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Extends a pack's lock; `None` if it is gone.
+async fn extend(
+    store: &dyn Store,
+    row: &PackRow,
+    until: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    match store.extend(&ObjectKey::pack(&row.id), row.version.as_ref(), until).await {
+        Ok(lock) => Ok(Some(lock.map_or(until, |l| l.until))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What this host remembers of a segment's locks, so that they aren't extended more often than needed.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Memo {
+    version: Option<VersionId>,
+    segment: LockState,
+    packs: Vec<LockState>,
+}
+
+impl Memo {
+    fn read(path: &Path) -> Option<Self> {
+        let bytes = fs::read(path).ok()?;
+        let (body, hash) = bytes.split_last_chunk::<32>()?;
+        (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
+    }
+
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut bytes = postcard::to_stdvec(self).map_err(|e| Error::damaged(path.display(), e))?;
+        let hash = blake3::hash(&bytes);
+        bytes.extend_from_slice(hash.as_bytes());
+        write_file(path, &bytes)
+    }
+}
+
+/// Writes a cache file under a temporary name, then renames it: what is found later is whole.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let suffix: [u8; 6] = crate::keys::random()?;
+    let temp = path.with_file_name(format!(".tmp-{}", hex::encode(suffix)));
+    fs::write(&temp, bytes).and_then(|()| fs::rename(&temp, path)).map_err(|e| {
+        let _ = fs::remove_file(&temp);
+        Error::local(format!("writing {}", path.display()))(e)
+    })
+}
+
+fn slice(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    bytes.get(at(range.start)..at(range.end)).unwrap_or(&[])
+}

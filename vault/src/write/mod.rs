@@ -1,0 +1,86 @@
+//! The way into the vault.
+//!
+//! ```text
+//! caller's thread          compressors           packer                  tokio
+//! chunk, name, known? ──▶  compress frames  ──▶  seal, pack, name  ──▶  put (locked), then index
+//! ```
+//!
+//! Queues between stages are short, so memory is a few frames a core and a few packs, whatever is backed up.
+
+mod content;
+mod journal;
+mod known;
+mod pipeline;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::envelope::{self, Recipients, RunKeys};
+use crate::error::Error;
+use crate::ids::VaultId;
+use crate::keys::{RunKey, VaultSecret};
+use crate::store::Store;
+
+pub use content::{ContentWriter, Prepared, prepare};
+pub use known::{Known, PackHandle};
+pub use pipeline::{Progress, Writer, Written};
+
+/// How a run writes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// zstd's level, 1 to 19. 3 is what DESIGN.md measures with.
+    pub level: i32,
+    /// How many threads compress; the host's cores by default.
+    pub threads: usize,
+    /// How many packs are on their way to the target at once.
+    pub uploads: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { level: 3, threads, uploads: 3 }
+    }
+}
+
+/// Everything that the stages of one run share.
+#[derive(Debug, Clone)]
+pub struct RunContext {
+    /// Where to.
+    pub store: Arc<dyn Store>,
+    /// The vault.
+    pub vault: VaultId,
+    /// The vault's secret.
+    pub secret: VaultSecret,
+    /// The run's key; forgotten when the run ends.
+    pub(crate) run: RunKey,
+    /// That key, sealed to the recipients.
+    pub envelope: Arc<[u8]>,
+    /// Until when what this run writes is locked.
+    pub retain_until: Timestamp,
+    /// The cache's folder.
+    pub cache: PathBuf,
+}
+
+impl RunContext {
+    /// Draws a run's key and seals it.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the system's random source fails, [`Error::BadKey`] if a recipient can't be sealed to.
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: VaultId,
+        secret: VaultSecret,
+        recipients: &Recipients,
+        retain_until: Timestamp,
+        cache: PathBuf,
+    ) -> Result<Self, Error> {
+        let run = RunKey::generate()?;
+        let keys = RunKeys { vault, run: run.clone(), secret: secret.clone() };
+        let envelope = envelope::seal(&keys, recipients)?.into();
+        Ok(Self { store, vault, secret, run, envelope, retain_until, cache })
+    }
+}

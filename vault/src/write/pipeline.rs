@@ -1,0 +1,529 @@
+//! The stages from blobs to stored, indexed packs.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use jiff::Timestamp;
+use serde_bytes::ByteBuf;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::chunk::{ChunkBounds, Chunker};
+use crate::content::{Content, Extent, Extents};
+use crate::error::Error;
+use crate::frame::Compressor;
+use crate::ids::{BlobId, SegmentId};
+use crate::index::{BuiltSegment, PackRow, SegmentBuilder};
+use crate::keys::BlobNamer;
+use crate::limits::{EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
+use crate::pack::{BlobKind, PackBuilder};
+use crate::record::SegmentRef;
+use crate::store::{ObjectKey, VersionId};
+use crate::write::content::{ContentWriter, Prepared};
+use crate::write::journal::{self, Journal, Note};
+use crate::write::known::{Known, PackHandle};
+use crate::write::{RunContext, Settings};
+
+/// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
+const NODE_FRAME_TARGET: usize = 256 * 1024;
+/// A segment is stored after so many packs, so that a host that is lost in a long run loses little.
+const SEGMENT_PACKS: usize = 128;
+const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
+
+/// What a run has done so far; read by whoever shows progress.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of blobs that the vault did not hold.
+    pub bytes_new: AtomicU64,
+    /// Blobs that the vault did not hold.
+    pub blobs_new: AtomicU64,
+    /// Bytes that the target has taken.
+    pub bytes_stored: AtomicU64,
+    /// Packs that the target has taken.
+    pub packs_new: AtomicU64,
+}
+
+/// What a finished run has written.
+#[derive(Debug)]
+pub struct Written {
+    /// The index segments that the snapshot needs, newest first.
+    pub segments: Vec<SegmentRef>,
+    /// Until when all that it needs is locked; `None` without locks.
+    pub locked_until: Option<Timestamp>,
+    /// Packs of earlier runs that it needs.
+    pub packs_reused: u64,
+    /// Locks that were extended.
+    pub locks_extended: u64,
+}
+
+/// A frame that is being filled.
+#[derive(Debug, Default)]
+struct Draft {
+    data: Vec<u8>,
+    blobs: Vec<(BlobId, u32)>,
+}
+
+/// A frame on its way to the compressors, and from them to the packer.
+struct Frame {
+    kind: BlobKind,
+    data: Vec<u8>,
+    blobs: Vec<(BlobId, u32)>,
+}
+
+/// A segment that was stored while the run goes on.
+struct Indexed {
+    built: BuiltSegment,
+    version: Option<VersionId>,
+    lock: Option<Timestamp>,
+}
+
+/// The first failure of any stage: what the run fails with.
+type Failure = Arc<Mutex<Option<Error>>>;
+
+/// The entrance of the pipeline. One thread feeds it, in the order in which blobs should lie beside each other.
+pub struct Writer {
+    namer: BlobNamer,
+    chunker: Chunker,
+    known: Known,
+    /// Blobs of this run that no stored segment describes yet.
+    pending: HashSet<BlobId>,
+    drafts: [Draft; 3],
+    frames: Option<Sender<Frame>>,
+    spare: Receiver<Vec<u8>>,
+    indexed: Receiver<Indexed>,
+    own: HashSet<SegmentId>,
+    threads: Vec<JoinHandle<()>>,
+    failure: Failure,
+    progress: Arc<Progress>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} threads)", self.threads.len())
+    }
+}
+
+impl Writer {
+    /// Starts the stages. First, packs that an interrupted run left without an index get one.
+    ///
+    /// # Errors
+    /// [`Error`] if that fails, or threads can't be started.
+    pub async fn start(
+        context: RunContext,
+        settings: &Settings,
+        bounds: ChunkBounds,
+        mut known: Known,
+    ) -> Result<Self, Error> {
+        recover(&context, &mut known).await?;
+        let journal = Journal::create(&known.journal_dir())?;
+        let failure = Failure::default();
+        let progress = Arc::new(Progress::default());
+        let threads_n = settings.threads.max(1);
+        let (frames_in, frames_out) = bounded::<Frame>(threads_n * 2);
+        let (packed_in, packed_out) = bounded::<Frame>(threads_n * 2);
+        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 4);
+        // Segments are rare; the queue is long enough never to stop the packer.
+        let (indexed_in, indexed_out) = crossbeam_channel::unbounded();
+        let mut threads = Vec::new();
+        for n in 0..threads_n {
+            let (input, output, spare) = (frames_out.clone(), packed_in.clone(), spare_in.clone());
+            let (failure, level) = (failure.clone(), settings.level);
+            let body = move || guard(&failure, || compress_frames(level, &input, &output, &spare));
+            threads.push(spawn(&format!("compress-{n}"), body)?);
+        }
+        drop(packed_in);
+        let packer = Packer {
+            secret_context: context.clone(),
+            runtime: Handle::current(),
+            uploads: JoinSet::new(),
+            uploads_max: settings.uploads.max(1),
+            spare_packs: Vec::new(),
+            segment: SegmentBuilder::default(),
+            journal,
+            indexed: indexed_in,
+            progress: progress.clone(),
+        };
+        let failed = failure.clone();
+        threads.push(spawn("pack", move || guard(&failed, || packer.run(&packed_out)))?);
+        Ok(Self {
+            namer: context.secret.blob_namer(),
+            chunker: Chunker::new(&context.secret, bounds),
+            known,
+            pending: HashSet::new(),
+            drafts: Default::default(),
+            frames: Some(frames_in),
+            spare: spare_out,
+            indexed: indexed_out,
+            own: HashSet::new(),
+            threads,
+            failure,
+            progress,
+        })
+    }
+
+    /// The chunker of this vault.
+    pub fn chunker(&self) -> &Chunker {
+        &self.chunker
+    }
+
+    /// Names blobs as this vault does.
+    pub fn namer(&self) -> &BlobNamer {
+        &self.namer
+    }
+
+    /// What was done so far.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// What the vault holds already.
+    pub fn known(&mut self) -> &mut Known {
+        &mut self.known
+    }
+
+    /// Stores a blob unless the vault holds it; answers its id.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = self.namer.name(bytes);
+        self.add_named(kind, id, bytes)?;
+        Ok(id)
+    }
+
+    fn add_named(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+        self.take_indexed()?;
+        if self.pending.contains(&id) || self.known.find(&id)?.is_some() {
+            return Ok(());
+        }
+        self.pending.insert(id);
+        self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
+        self.progress.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let target = if kind == BlobKind::Data { FRAME_RAW_TARGET } else { NODE_FRAME_TARGET };
+        let draft = &mut self.drafts[kind as usize];
+        draft.data.extend_from_slice(bytes);
+        draft
+            .blobs
+            .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
+        if draft.data.len() >= target {
+            self.send(kind)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the chunks of a small file that was prepared by another thread.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub fn add_prepared(&mut self, prepared: &Prepared) -> Result<Content, Error> {
+        if prepared.chunks.len() > EXTENTS_INLINE_MAX {
+            let mut content = ContentWriter::default();
+            content.push(self, &prepared.bytes)?;
+            return content.finish(self);
+        }
+        let mut at = 0;
+        let mut extents = Vec::with_capacity(prepared.chunks.len());
+        for &(id, length) in &prepared.chunks {
+            let end = at + length as usize;
+            self.add_named(BlobKind::Data, id, &prepared.bytes[at..end])?;
+            extents.push(Extent::Blob { id, length });
+            at = end;
+        }
+        Ok(Content {
+            size: prepared.bytes.len() as u64,
+            hash: prepared.hash,
+            extents: Extents::Inline(extents),
+        })
+    }
+
+    /// Where the blobs of an earlier content lie, marked as needed by this run's snapshot; `None` if the vault no
+    /// longer holds all of them, so that the file must be read again.
+    ///
+    /// # Errors
+    /// [`Error`] if the cache can't be read.
+    pub fn reuse(&mut self, packs: &[PackHandle]) -> Result<bool, Error> {
+        for &pack in packs {
+            if !self.known.take(pack)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self, kind: BlobKind) -> Result<(), Error> {
+        let fresh = self.spare.try_recv().unwrap_or_default();
+        let draft = &mut self.drafts[kind as usize];
+        let frame = Frame {
+            kind,
+            data: std::mem::replace(&mut draft.data, fresh),
+            blobs: std::mem::take(&mut draft.blobs),
+        };
+        let sent = self.frames.as_ref().is_some_and(|frames| frames.send(frame).is_ok());
+        if sent { Ok(()) } else { Err(self.first_failure()) }
+    }
+
+    /// Takes segments into account that were stored meanwhile.
+    fn take_indexed(&mut self) -> Result<(), Error> {
+        while let Ok(indexed) = self.indexed.try_recv() {
+            self.remember(&indexed)?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, indexed: &Indexed) -> Result<(), Error> {
+        for row in &indexed.built.blobs {
+            self.pending.remove(&row.id);
+        }
+        self.own.insert(indexed.built.id);
+        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock)
+    }
+
+    fn first_failure(&self) -> Error {
+        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.take().unwrap_or_else(|| {
+            Error::Stopped("a stage of the pipeline ended before its time".into())
+        })
+    }
+
+    /// Sends what is still in drafts, waits until everything is stored and indexed.
+    fn drain(&mut self) -> Result<(), Error> {
+        for kind in BlobKind::ALL {
+            if !self.drafts[kind as usize].blobs.is_empty() {
+                self.send(kind)?;
+            }
+        }
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.frames = None;
+        let mut panicked = false;
+        for thread in self.threads.drain(..) {
+            panicked |= thread.join().is_err();
+        }
+        while let Ok(indexed) = self.indexed.try_recv() {
+            self.remember(&indexed)?;
+        }
+        let failed = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match failed {
+            Some(error) => Err(error),
+            None if panicked => {
+                Err(Error::Stopped("a thread of the pipeline panicked; please report it".into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the run: everything is stored, indexed, and locked until `needed` at least (until `until` where a lock
+    /// must be moved anyway).
+    ///
+    /// # Errors
+    /// The first failure of any stage; [`Error::Stopped`] if something that the snapshot needs is gone.
+    pub async fn finish(
+        mut self,
+        needed: Timestamp,
+        until: Timestamp,
+    ) -> Result<(Written, Known), Error> {
+        let mut this = tokio::task::spawn_blocking(move || self.drain().map(|()| self))
+            .await
+            .map_err(|e| Error::Stopped(e.to_string()))??;
+        if !this.pending.is_empty() {
+            return Err(Error::Stopped(format!(
+                "{} blobs were sent, but not indexed",
+                this.pending.len()
+            )));
+        }
+        let (segments, locked_until) = this.known.commit(needed, until).await?;
+        let (packs_reused, locks_extended) = this.known.counts(&this.own);
+        Ok((Written { segments, locked_until, packs_reused, locks_extended }, this.known))
+    }
+
+    /// Gives up: what is on its way is stored and indexed, so that the next run can use it, but no more.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub async fn abandon(mut self) -> Result<(), Error> {
+        tokio::task::spawn_blocking(move || self.close())
+            .await
+            .map_err(|e| Error::Stopped(e.to_string()))?
+    }
+}
+
+/// Indexes packs that interrupted runs of this host left.
+async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
+    for left in journal::left_behind(&known.journal_dir())? {
+        if !left.notes.is_empty() {
+            tracing::info!(packs = left.notes.len(), "using what an interrupted run has stored");
+            let mut segment = SegmentBuilder::default();
+            for note in &left.notes {
+                segment.add(note.row.clone(), &note.envelope, &note.frames);
+            }
+            let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
+            let stored = context
+                .store
+                .put(
+                    &ObjectKey::segment(&built.id),
+                    Bytes::from(built.bytes.clone()),
+                    context.retain_until,
+                )
+                .await?;
+            known.stored(&built, stored.version, stored.lock.map(|l| l.until))?;
+            known.unuse(&built.id);
+        }
+        left.remove();
+    }
+    Ok(())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(Error::local("starting a thread"))
+}
+
+/// Runs a stage; the first stage that fails says why for all.
+fn guard(failure: &Failure, stage: impl FnOnce() -> Result<(), Error>) {
+    if let Err(error) = stage() {
+        let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        first.get_or_insert(error);
+    }
+}
+
+fn compress_frames(
+    level: i32,
+    input: &Receiver<Frame>,
+    output: &Sender<Frame>,
+    spare: &Sender<Vec<u8>>,
+) -> Result<(), Error> {
+    let mut compressor = Compressor::new(level)?;
+    while let Ok(mut frame) = input.recv() {
+        let mut compressed = Vec::with_capacity(frame.data.len() / 2);
+        compressor.compress(&frame.data, &mut compressed)?;
+        frame.data.clear();
+        let raw = std::mem::replace(&mut frame.data, compressed);
+        let _ = spare.try_send(raw);
+        if output.send(frame).is_err() {
+            // The packer has failed, and says why.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The stage that fills packs, sends them off, and indexes what was stored.
+struct Packer {
+    secret_context: RunContext,
+    runtime: Handle,
+    uploads: JoinSet<Result<Uploaded, Error>>,
+    uploads_max: usize,
+    spare_packs: Vec<Vec<u8>>,
+    segment: SegmentBuilder,
+    journal: Journal,
+    indexed: Sender<Indexed>,
+    progress: Arc<Progress>,
+}
+
+struct Uploaded {
+    note: Note,
+    buffer: Option<Vec<u8>>,
+}
+
+impl Packer {
+    fn run(mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
+        let mut pack = None;
+        while let Ok(frame) = frames.recv() {
+            let mut open = match pack.take() {
+                Some(open) => open,
+                None => self.open_pack()?,
+            };
+            open.add(frame.kind, &frame.data, frame.blobs)?;
+            if open.is_full() {
+                self.upload(open)?;
+            } else {
+                pack = Some(open);
+            }
+        }
+        if let Some(open) = pack.filter(|open| !open.is_empty()) {
+            self.upload(open)?;
+        }
+        while !self.uploads.is_empty() {
+            self.await_upload()?;
+        }
+        self.store_segment()?;
+        self.journal.remove();
+        Ok(())
+    }
+
+    fn open_pack(&mut self) -> Result<PackBuilder, Error> {
+        let buffer = self.spare_packs.pop().unwrap_or_default();
+        let context = &self.secret_context;
+        PackBuilder::new(context.vault, &context.run, &context.envelope, buffer)
+    }
+
+    fn upload(&mut self, pack: PackBuilder) -> Result<(), Error> {
+        while self.uploads.len() >= self.uploads_max {
+            self.await_upload()?;
+        }
+        let built = pack.finish()?;
+        let context = self.secret_context.clone();
+        let upload = async move {
+            let size = u32::try_from(built.bytes.len()).map_err(|e| Error::damaged("a pack", e))?;
+            let body = Bytes::from(built.bytes);
+            let stored = context
+                .store
+                .put(&ObjectKey::pack(&built.id), body.clone(), context.retain_until)
+                .await?;
+            let row = PackRow {
+                id: built.id,
+                size,
+                salt: built.salt,
+                envelope: 0,
+                version: stored.version,
+                locked_until_s: stored.lock.map(|lock| lock.until.as_second()),
+            };
+            let envelope = ByteBuf::from(context.envelope.to_vec());
+            let buffer = body.try_into_mut().ok().map(Vec::from);
+            Ok(Uploaded { note: Note { row, envelope, frames: built.frames }, buffer })
+        };
+        self.uploads.spawn_on(upload, &self.runtime);
+        Ok(())
+    }
+
+    fn await_upload(&mut self) -> Result<(), Error> {
+        let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
+        let Uploaded { note, buffer } = done.map_err(|e| Error::Stopped(e.to_string()))??;
+        self.spare_packs.extend(buffer);
+        self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
+        self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
+        self.journal.add(&note)?;
+        self.segment.add(note.row, &note.envelope, &note.frames);
+        if self.segment.packs() >= SEGMENT_PACKS || self.segment.blobs() >= SEGMENT_BLOBS {
+            self.store_segment()?;
+        }
+        Ok(())
+    }
+
+    fn store_segment(&mut self) -> Result<(), Error> {
+        let segment = std::mem::take(&mut self.segment);
+        if segment.packs() == 0 {
+            return Ok(());
+        }
+        let context = &self.secret_context;
+        let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
+        let key = ObjectKey::segment(&built.id);
+        let put = context.store.put(&key, Bytes::from(built.bytes.clone()), context.retain_until);
+        let stored = self.runtime.block_on(put)?;
+        self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
+        self.journal.clear()?;
+        let indexed =
+            Indexed { built, version: stored.version, lock: stored.lock.map(|l| l.until) };
+        // Nobody listens any more if the run is being given up.
+        let _ = self.indexed.send(indexed);
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! Tables of known blobs on this host's disk: sorted, searched by reading a block or two, merged as they grow.
+//!
+//! A table is a disposable copy of what index segments say. Each block carries a hash, since a wrong answer
+//! ('that blob is stored') would lose data, while a lost table only costs time.
+//!
+//! Layout: blocks of 4,096 bytes, each 127 rows of 32 bytes (blob id, segment number, pack number, u32 LE each) and
+//! the BLAKE3 of those rows and the block's number; the last block is filled with rows of 0xff. Then the segments
+//! that numbers refer to (32 bytes each), their count and the count of rows (u64 LE each), and a BLAKE3 of this tail.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::ids::{BlobId, SegmentId};
+
+const ROW: usize = 32;
+const ROWS: usize = 127;
+const BLOCK: usize = 4096;
+const EMPTY: [u8; ROW] = [0xff; ROW];
+
+/// Where a table says that a blob lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) id: BlobId,
+    /// Number of the segment within the table.
+    pub(crate) segment: u32,
+    /// Number of the pack within the segment.
+    pub(crate) pack: u32,
+}
+
+impl Row {
+    fn encode(&self) -> [u8; ROW] {
+        let mut row = [0; ROW];
+        row[..24].copy_from_slice(self.id.as_bytes());
+        row[24..28].copy_from_slice(&self.segment.to_le_bytes());
+        row[28..].copy_from_slice(&self.pack.to_le_bytes());
+        row
+    }
+
+    fn decode(row: &[u8]) -> Option<Self> {
+        let (id, rest) = row.split_first_chunk::<24>()?;
+        let (segment, rest) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            id: BlobId::from_bytes(*id),
+            segment: u32::from_le_bytes(*segment),
+            pack: u32::from_le_bytes(*rest.first_chunk::<4>()?),
+        })
+    }
+}
+
+/// An open table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    file: File,
+    path: PathBuf,
+    rows: u64,
+    segments: Vec<SegmentId>,
+}
+
+impl Table {
+    /// Opens a table; `None` if it is damaged, in which case it is removed.
+    pub(crate) fn open(path: &Path) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        let table = Self::read_tail(&file).map(|(rows, segments)| Self {
+            file,
+            path: path.into(),
+            rows,
+            segments,
+        });
+        if table.is_none() {
+            tracing::warn!(path = %path.display(), "a table of known blobs is damaged; it is built again");
+            let _ = std::fs::remove_file(path);
+        }
+        table
+    }
+
+    fn read_tail(file: &File) -> Option<(u64, Vec<SegmentId>)> {
+        let length = file.metadata().ok()?.len();
+        let mut end = [0; 48];
+        file.read_exact_at(&mut end, length.checked_sub(48)?).ok()?;
+        let count = u64::from_le_bytes(*end[..8].first_chunk()?);
+        let rows = u64::from_le_bytes(*end[8..16].first_chunk()?);
+        let names = count.checked_mul(32)?;
+        let start = length.checked_sub(48)?.checked_sub(names)?;
+        if start != rows.div_ceil(ROWS as u64) * BLOCK as u64 {
+            return None;
+        }
+        let mut tail = vec![0; usize::try_from(names).ok()? + 16];
+        file.read_exact_at(&mut tail, start).ok()?;
+        if blake3::hash(&tail).as_bytes() != &end[16..] {
+            return None;
+        }
+        let names = &tail[..tail.len() - 16];
+        Some((rows, names.as_chunks::<32>().0.iter().map(|n| SegmentId::from_bytes(*n)).collect()))
+    }
+
+    /// The segments that it speaks of, by number.
+    pub(crate) fn segments(&self) -> &[SegmentId] {
+        &self.segments
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn blocks(&self) -> u64 {
+        self.rows.div_ceil(ROWS as u64)
+    }
+
+    fn block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
+        let mut block = [0; BLOCK];
+        let what = || format!("reading {}", self.path.display());
+        self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(Error::local(what()))?;
+        if hash_block(&block, number) != block[ROWS * ROW..] {
+            let _ = std::fs::remove_file(&self.path);
+            return Err(Error::local(what())(std::io::Error::other(
+                "the cache is damaged; it was removed, run the backup again",
+            )));
+        }
+        Ok(block)
+    }
+
+    /// Where `id` lies. Ids are spread evenly, so their first bytes tell about where to look.
+    pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Row>, Error> {
+        let (mut low, mut high) = (0, self.blocks());
+        let prefix = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        let mut guess = u64::try_from(u128::from(prefix) * u128::from(high) >> 64).unwrap_or(0);
+        let mut steps = 0;
+        while low < high {
+            let number = guess.clamp(low, high - 1);
+            let block = self.block(number)?;
+            let rows = block[..ROWS * ROW].as_chunks::<ROW>().0;
+            if id.as_bytes()[..] < rows[0][..24] {
+                high = number;
+                guess = number.saturating_sub(1);
+            } else if id.as_bytes()[..] > rows[ROWS - 1][..24] {
+                low = number + 1;
+                guess = low;
+            } else {
+                let at = rows.binary_search_by(|row| row[..24].cmp(id.as_bytes())).ok();
+                // What fills up the last block isn't a row.
+                let at = at.filter(|&at| number * (ROWS as u64) + (at as u64) < self.rows);
+                return Ok(at.and_then(|at| Row::decode(&rows[at])));
+            }
+            steps += 1;
+            if steps > 4 {
+                guess = (low + high) / 2;
+            }
+        }
+        Ok(None)
+    }
+
+    /// All rows in order.
+    pub(crate) fn iter(&self) -> Rows<'_> {
+        Rows { table: self, block: [0; BLOCK], at: 0 }
+    }
+}
+
+/// Rows of a table in order.
+pub(crate) struct Rows<'t> {
+    table: &'t Table,
+    block: [u8; BLOCK],
+    at: u64,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.table.rows {
+            return None;
+        }
+        let in_block = usize::try_from(self.at % ROWS as u64).unwrap_or(0);
+        if in_block == 0 {
+            match self.table.block(self.at / ROWS as u64) {
+                Ok(block) => self.block = block,
+                Err(error) => {
+                    self.at = self.table.rows;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.at += 1;
+        Row::decode(&self.block[in_block * ROW..]).map(Ok)
+    }
+}
+
+fn hash_block(block: &[u8; BLOCK], number: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&block[..ROWS * ROW]).update(&number.to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Writes a table from rows in the order of ids, under a temporary name until it is whole.
+pub(crate) fn write(
+    path: &Path,
+    segments: &[SegmentId],
+    rows: impl IntoIterator<Item = Result<Row, Error>>,
+) -> Result<(), Error> {
+    let local = |e| Error::local(format!("writing {}", path.display()))(e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = BufWriter::with_capacity(1 << 18, tempfile_in(folder).map_err(local)?);
+    let (mut block, mut filled, mut number, mut count) = ([0; BLOCK], 0, 0, 0u64);
+    let mut flush = |block: &mut [u8; BLOCK], filled: usize, file: &mut BufWriter<Temp>| {
+        block[filled * ROW..ROWS * ROW].as_chunks_mut::<ROW>().0.fill(EMPTY);
+        let hash = hash_block(block, number);
+        block[ROWS * ROW..].copy_from_slice(&hash);
+        number += 1;
+        file.write_all(block)
+    };
+    for row in rows {
+        block[filled * ROW..(filled + 1) * ROW].copy_from_slice(&row?.encode());
+        filled += 1;
+        count += 1;
+        if filled == ROWS {
+            flush(&mut block, filled, &mut file).map_err(local)?;
+            filled = 0;
+        }
+    }
+    if filled > 0 {
+        flush(&mut block, filled, &mut file).map_err(local)?;
+    }
+    let mut tail: Vec<u8> = segments.iter().flat_map(|s| *s.as_bytes()).collect();
+    tail.extend_from_slice(&(segments.len() as u64).to_le_bytes());
+    tail.extend_from_slice(&count.to_le_bytes());
+    file.write_all(&tail).map_err(local)?;
+    file.write_all(blake3::hash(&tail).as_bytes()).map_err(local)?;
+    let temp = file.into_inner().map_err(|e| local(e.into_error()))?;
+    std::fs::rename(&temp.path, path).map_err(local)?;
+    std::mem::forget(temp.remove);
+    Ok(())
+}
+
+/// A file that is removed again unless it gets its real name.
+struct Temp {
+    file: File,
+    path: PathBuf,
+    remove: RemoveOnDrop,
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Write for Temp {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn tempfile_in(folder: &Path) -> std::io::Result<Temp> {
+    let random: [u8; 8] = crate::keys::random().map_err(std::io::Error::other)?;
+    let path = folder.join(format!(".tmp-{}", hex::encode(random)));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+    Ok(Temp { file, remove: RemoveOnDrop(path.clone()), path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::random;
+
+    fn rows(n: u32) -> Vec<Row> {
+        let mut rows: Vec<_> = (0..n)
+            .map(|pack| Row { id: BlobId::from_bytes(random().unwrap()), segment: pack % 3, pack })
+            .collect();
+        rows.sort_by_key(|row| row.id);
+        rows
+    }
+
+    #[test]
+    fn every_row_is_found_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in [0, 1, 126, 127, 128, 50_000] {
+            let path = dir.path().join(n.to_string());
+            let rows = rows(n);
+            write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+            let table = Table::open(&path).unwrap();
+            for row in &rows {
+                assert_eq!(table.find(&row.id).unwrap(), Some(*row));
+            }
+            for _ in 0..1000 {
+                assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), None);
+            }
+            assert_eq!(table.find(&BlobId::from_bytes([0; 24])).unwrap(), None);
+            assert_eq!(table.find(&BlobId::from_bytes([0xff; 24])).unwrap(), None);
+            assert_eq!(table.iter().collect::<Result<Vec<_>, _>>().unwrap(), rows);
+        }
+        assert!(
+            !std::fs::read_dir(dir.path())
+                .unwrap()
+                .any(|e| { e.unwrap().file_name().to_string_lossy().starts_with(".tmp") })
+        );
+    }
+
+    #[test]
+    fn a_damaged_table_never_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t");
+        let rows = rows(300);
+        write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        for at in [0, 4000, 4095, 4096, 9000, sound.len() - 1, sound.len() - 40] {
+            let mut bad = sound.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let answered = Table::open(&path).is_some_and(|t| {
+                rows.iter().all(|row| t.find(&row.id).is_ok()) && t.iter().all(|row| row.is_ok())
+            });
+            assert!(!answered, "byte {at}");
+        }
+        std::fs::write(&path, &sound[..5000]).unwrap();
+        assert!(Table::open(&path).is_none());
+    }
+}
