@@ -41,4 +41,3 @@ pub mod tree;
 pub mod write;
 
 pub use error::Error;
-#[cfg(test)] mod fixture_tmp;
