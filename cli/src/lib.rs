@@ -1,1 +1,10 @@
-//! Placeholder while the workspace is laid out.
+//! What both Keephold programs share: how they are told where the vault is, where keys lie, how they log, how they
+//! show numbers, and how they end.
+
+pub mod config;
+pub mod exit;
+pub mod human;
+pub mod identity;
+pub mod keys;
+pub mod logging;
+pub mod target;

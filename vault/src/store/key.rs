@@ -12,7 +12,7 @@ use crate::ids::{PackId, SegmentId};
 pub struct ObjectKey(String);
 
 /// Longest key in bytes that Keephold writes or believes (S3 allows 1,024 with the prefix before it).
-const KEY_LEN_MAX: usize = 600;
+pub const KEY_LEN_MAX: usize = 600;
 
 impl ObjectKey {
     /// The key of `vault.json`.
@@ -91,13 +91,18 @@ impl Prefix {
         Self("runs/".into())
     }
 
+    /// One object alone, to list its versions.
+    pub fn exact(key: &ObjectKey) -> Self {
+        Self(key.0.clone())
+    }
+
     /// A folder by its components, for example `["runs", "db1"]`; each must be a sound key component.
     pub fn folder(parts: &[&str]) -> Option<Self> {
         let key = ObjectKey::parse(&parts.join("/"))?;
         Some(Self(format!("{}/", key.0)))
     }
 
-    /// The prefix as text: empty, or ending in a slash.
+    /// The prefix as text: empty, ending in a slash, or one whole key.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -26,7 +26,7 @@ use crate::store::Store;
 
 pub use content::{ContentWriter, Prepared, prepare};
 pub use known::{Known, PackHandle};
-pub use pipeline::{Progress, Writer, Written};
+pub use pipeline::{Progress, Trace, Writer, Written};
 
 /// How a run writes.
 #[derive(Debug, Clone)]

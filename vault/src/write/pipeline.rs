@@ -99,7 +99,12 @@ pub struct Writer {
     threads: Vec<JoinHandle<()>>,
     failure: Failure,
     progress: Arc<Progress>,
+    trace: Option<Trace>,
+    traced: u64,
 }
+
+/// Is told of each blob of a content, also of those that the vault holds already: see [`Writer::trace`].
+pub type Trace = Box<dyn FnMut(&BlobId) -> std::io::Result<()> + Send>;
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -162,7 +167,20 @@ impl Writer {
             threads,
             failure,
             progress,
+            trace: None,
+            traced: 0,
         })
+    }
+
+    /// From now on, tells `trace` of each blob of a content and of its lists: what a cache of unchanged files needs
+    /// to know, without anyone holding it in memory.
+    pub fn trace(&mut self, trace: Trace) {
+        self.trace = Some(trace);
+    }
+
+    /// How many blobs were told so far.
+    pub fn traced(&self) -> u64 {
+        self.traced
     }
 
     /// The chunker of this vault.
@@ -197,6 +215,10 @@ impl Writer {
 
     fn add_named(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         self.take_indexed()?;
+        if let Some(trace) = self.trace.as_mut().filter(|_| kind != BlobKind::Tree) {
+            trace(&id).map_err(Error::local("noting what a file consists of"))?;
+            self.traced += 1;
+        }
         if self.pending.contains(&id) || self.known.find(&id)?.is_some() {
             return Ok(());
         }

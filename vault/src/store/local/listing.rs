@@ -76,7 +76,8 @@ fn read(writer: &Writer, path: &str) -> Result<Vec<Entry>, StoreError> {
     writer.root.check()?;
     let dir = match writer.root.dir(path) {
         Ok(dir) => dir,
-        Err(Errno::NOENT) => return Ok(Vec::new()),
+        // A local folder keeps no versions, so nobody needs the listing of one object.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         Err(e) => return Err(failed(e)),
     };
     let mut entries = Vec::new();

@@ -1,0 +1,359 @@
+//! What the last run of a job saw of each file: so that files which didn't change need not be read again.
+//!
+//! The agent can't read its own snapshots back (it has no key to them), so it keeps this file beside them. It is
+//! written and read in the order of the walk: the two are merged like sorted lists, in memory that doesn't grow with
+//! the tree. Losing it costs reading the files again, and each block carries a hash: a damaged one is as if lost.
+//!
+//! Layout: blocks of `length (u32 LE) ‖ BLAKE3 ‖ postcard entries`, ended by a block of length 0; beside it a file of
+//! the packs that entries refer to by number.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use keephold_files::walk::Walked;
+use keephold_files::{Kind, Stat};
+use keephold_vault::ids::{BlobId, SegmentId};
+use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath};
+use keephold_vault::write::{Known, PackHandle, Trace};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of entries in a block.
+const BLOCK: usize = 256 * 1024;
+/// Longest block that is believed: one entry may be longer than a block.
+const BLOCK_MAX: u32 = 64 << 20;
+/// A file that changed so shortly before it was looked at could change again within the same tick of its clock.
+const RACY_S: i64 = 2;
+
+/// What tells whether a file is still the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    size: u64,
+    mtime: FileTime,
+    ctime: FileTime,
+    inode: u64,
+}
+
+impl Mark {
+    fn of(stat: &Stat) -> Self {
+        Self { size: stat.size, mtime: stat.mtime, ctime: stat.ctime, inode: stat.inode }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    #[serde(with = "bytes")]
+    path: Vec<u8>,
+    mark: Mark,
+    kind: EntryKind,
+    meta: Metadata,
+    packs: Packs,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Packs {
+    /// Numbers in the table of packs.
+    Known(Vec<u32>),
+    /// So many of the next blobs in the file of blobs: where they lie is known once the run is over.
+    Pending(u64),
+}
+
+/// An entry of the last run.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: EntryKind,
+    pub(crate) meta: Metadata,
+    mark: Mark,
+    packs: Vec<u32>,
+}
+
+/// The last run's entries, read in order.
+pub(crate) struct Reader {
+    blocks: Option<Blocks>,
+    next: Option<(TreePath, Seen)>,
+    packs: Vec<(SegmentId, u32)>,
+}
+
+struct Blocks {
+    file: BufReader<File>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Blocks {
+    /// The next entry; `None` at the end, and where the file is damaged.
+    fn next(&mut self) -> Option<Row> {
+        if self.at == self.block.len() {
+            let mut head = [0; 36];
+            self.file.read_exact(&mut head).ok()?;
+            let (length, hash) = head.split_first_chunk::<4>()?;
+            let length = u32::from_le_bytes(*length);
+            if length == 0 || length > BLOCK_MAX {
+                return None;
+            }
+            self.block.resize(length as usize, 0);
+            self.file.read_exact(&mut self.block).ok()?;
+            if blake3::hash(&self.block).as_bytes() != hash {
+                tracing::warn!("the list of unchanged files is damaged; the rest is read again");
+                return None;
+            }
+            self.at = 0;
+        }
+        let (row, rest) = postcard::take_from_bytes::<Row>(&self.block[self.at..]).ok()?;
+        self.at = self.block.len() - rest.len();
+        Some(row)
+    }
+}
+
+impl Reader {
+    /// The list in `path`; an empty one if there is none.
+    pub(crate) fn open(path: &Path) -> Self {
+        let packs = read_packs(&packs_path(path));
+        let file = File::open(path).ok().filter(|_| packs.is_some());
+        let blocks = file.map(|file| Blocks { file: BufReader::with_capacity(1 << 18, file), block: vec![], at: 0 });
+        let mut reader = Self { blocks, next: None, packs: packs.unwrap_or_default() };
+        reader.advance();
+        reader
+    }
+
+    fn advance(&mut self) {
+        let row = self.blocks.as_mut().and_then(Blocks::next);
+        self.next = row.and_then(|row| {
+            let Packs::Known(packs) = row.packs else { return None };
+            let path = TreePath::new(row.path).ok()?;
+            Some((path, Seen { kind: row.kind, meta: row.meta, mark: row.mark, packs }))
+        });
+        if self.next.is_none() {
+            self.blocks = None;
+        }
+    }
+
+    /// What was seen of an entry, if it is still the same. Entries must be asked for in the order of paths.
+    pub(crate) fn find(&mut self, walked: &Walked) -> Option<Seen> {
+        while self.next.as_ref().is_some_and(|(path, _)| *path < walked.path) {
+            self.advance();
+        }
+        if self.next.as_ref()?.0 != walked.path {
+            return None;
+        }
+        let seen = self.next.take().map(|(_, seen)| seen);
+        self.advance();
+        seen.filter(|seen| seen.mark == Mark::of(&walked.stat) && same_kind(&seen.kind, walked.kind))
+    }
+
+    /// The table of packs that [`Seen`] entries refer to, as this run numbers them.
+    pub(crate) fn handles(&self, known: &Known) -> Vec<Option<PackHandle>> {
+        self.packs.iter().map(|(segment, pack)| known.handle(segment, *pack)).collect()
+    }
+}
+
+impl Seen {
+    /// The packs that its content needs; `None` if the vault no longer holds one of them.
+    pub(crate) fn packs(&self, handles: &[Option<PackHandle>]) -> Option<Vec<PackHandle>> {
+        self.packs.iter().map(|&n| handles.get(n as usize).copied().flatten()).collect()
+    }
+}
+
+fn same_kind(entry: &EntryKind, kind: Kind) -> bool {
+    matches!(
+        (entry, kind),
+        (EntryKind::Directory, Kind::Directory)
+            | (EntryKind::File(_), Kind::File)
+            | (EntryKind::Symlink(_), Kind::Symlink)
+            | (EntryKind::CharDevice { .. }, Kind::CharDevice)
+            | (EntryKind::BlockDevice { .. }, Kind::BlockDevice)
+            | (EntryKind::Fifo, Kind::Fifo)
+            | (EntryKind::Socket, Kind::Socket)
+    )
+}
+
+/// The list that this run writes for the next one.
+pub(crate) struct Writer {
+    path: PathBuf,
+    rows: BufWriter<File>,
+    block: Vec<u8>,
+    packs: PackTable,
+}
+
+/// Packs by number.
+#[derive(Default)]
+struct PackTable {
+    list: Vec<(SegmentId, u32)>,
+    numbers: std::collections::HashMap<(SegmentId, u32), u32>,
+}
+
+impl PackTable {
+    fn number(&mut self, pack: (SegmentId, u32)) -> u32 {
+        *self.numbers.entry(pack).or_insert_with(|| {
+            self.list.push(pack);
+            u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+impl Writer {
+    /// Begins the list that will stand at `path` once it is finished.
+    ///
+    /// Also answers where the blobs of contents that are read in this run are to be told, in order. It must be dropped
+    /// before [`finish`](Self::finish).
+    pub(crate) fn create(path: &Path) -> Result<(Self, Trace)> {
+        let folder = path.parent().context("the cache has no folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("the cache folder {} can't be made", folder.display()))?;
+        let open = |path: &Path| {
+            let file = File::create(path).with_context(|| format!("{} can't be written", path.display()))?;
+            Ok::<_, anyhow::Error>(BufWriter::with_capacity(1 << 18, file))
+        };
+        let list = Self {
+            rows: open(&path.with_extension("rows"))?,
+            path: path.into(),
+            block: Vec::with_capacity(BLOCK + 4096),
+            packs: PackTable::default(),
+        };
+        // What the last flush can't write is missed by `finish`, which then leaves no list.
+        let mut blobs = open(&path.with_extension("blobs"))?;
+        Ok((list, Box::new(move |id| blobs.write_all(id.as_bytes()))))
+    }
+
+    /// Notes an entry that was taken over from the last run.
+    pub(crate) fn add_seen(
+        &mut self,
+        walked: &Walked,
+        entry: &Entry,
+        packs: &[PackHandle],
+        known: &Known,
+    ) -> Result<()> {
+        let packs = packs.iter().filter_map(|&p| known.name(p)).map(|p| self.packs.number(p)).collect();
+        self.add(walked, entry, Packs::Known(packs))
+    }
+
+    /// Passes over blobs of a file that could not be read to its end.
+    pub(crate) fn add_lost(&mut self, walked: &Walked, meta: Metadata, blobs: u64) -> Result<()> {
+        let entry = Entry { path: walked.path.clone(), kind: EntryKind::Socket, meta };
+        self.add(walked, &entry, Packs::Pending(blobs))
+    }
+
+    /// Notes an entry whose content, if any, was read in this run: the last `blobs` blobs are its.
+    pub(crate) fn add_read(&mut self, walked: &Walked, entry: &Entry, blobs: u64, now_s: i64) -> Result<()> {
+        if walked.stat.ctime.seconds >= now_s - RACY_S && walked.kind == Kind::File {
+            return self.add_lost(walked, entry.meta.clone(), blobs);
+        }
+        self.add(walked, entry, Packs::Pending(blobs))
+    }
+
+    fn add(&mut self, walked: &Walked, entry: &Entry, packs: Packs) -> Result<()> {
+        let row = Row {
+            path: entry.path.as_bytes().to_vec(),
+            mark: Mark::of(&walked.stat),
+            kind: entry.kind.clone(),
+            meta: entry.meta.clone(),
+            packs,
+        };
+        self.block = postcard::to_extend(&row, std::mem::take(&mut self.block))?;
+        if self.block.len() >= BLOCK {
+            write_block(&mut self.rows, &mut self.block)?;
+        }
+        Ok(())
+    }
+
+    /// Looks up where the blobs of this run lie, and puts the list in its place.
+    pub(crate) fn finish(mut self, known: &mut Known) -> Result<()> {
+        write_block(&mut self.rows, &mut self.block)?;
+        self.rows.write_all(&[0; 36])?;
+        self.rows.flush()?;
+        let (rows, blobs) = (self.path.with_extension("rows"), self.path.with_extension("blobs"));
+        let mut input =
+            Blocks { file: BufReader::with_capacity(1 << 18, File::open(&rows)?), block: vec![], at: 0 };
+        let mut ids = BufReader::with_capacity(1 << 18, File::open(&blobs)?);
+        let done = self.path.with_extension("new");
+        let mut output = BufWriter::with_capacity(1 << 18, File::create(&done)?);
+        let mut block = Vec::with_capacity(BLOCK + 4096);
+        while let Some(mut row) = input.next() {
+            let mut complete = true;
+            if let Packs::Pending(count) = row.packs {
+                let mut packs: Vec<u32> = Vec::new();
+                for _ in 0..count {
+                    let mut id = [0; BlobId::LEN];
+                    ids.read_exact(&mut id)?;
+                    let handle = known.find(&BlobId::from_bytes(id))?;
+                    match handle.and_then(|h| known.name(h)) {
+                        Some(pack) => {
+                            let number = self.packs.number(pack);
+                            if packs.last() != Some(&number) && !packs.contains(&number) {
+                                packs.push(number);
+                            }
+                        }
+                        None => complete = false,
+                    }
+                }
+                row.packs = Packs::Known(packs);
+            }
+            // A row without a file's content stands for one that must be read again.
+            if complete {
+                block = postcard::to_extend(&row, std::mem::take(&mut block))?;
+                if block.len() >= BLOCK {
+                    write_block(&mut output, &mut block)?;
+                }
+            }
+        }
+        write_block(&mut output, &mut block)?;
+        output.write_all(&[0; 36])?;
+        output.flush()?;
+        // The old list with new packs would mislead; no list only costs time.
+        remove(&self.path)?;
+        write_packs(&packs_path(&self.path), &self.packs.list)?;
+        fs::rename(&done, &self.path)?;
+        remove(&rows)?;
+        remove(&blobs)?;
+        Ok(())
+    }
+}
+
+fn write_block(file: &mut BufWriter<File>, block: &mut Vec<u8>) -> Result<()> {
+    if !block.is_empty() {
+        file.write_all(&u32::try_from(block.len())?.to_le_bytes())?;
+        file.write_all(blake3::hash(block).as_bytes())?;
+        file.write_all(block)?;
+        block.clear();
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} can't be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn packs_path(path: &Path) -> PathBuf {
+    path.with_extension("packs")
+}
+
+fn write_packs(path: &Path, packs: &[(SegmentId, u32)]) -> Result<()> {
+    let mut bytes = postcard::to_stdvec(packs)?;
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
+    fs::write(path, bytes).with_context(|| format!("{} can't be written", path.display()))
+}
+
+fn read_packs(path: &Path) -> Option<Vec<(SegmentId, u32)>> {
+    let bytes = fs::read(path).ok()?;
+    let (body, hash) = bytes.split_last_chunk::<32>()?;
+    (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
+}
+
+mod bytes {
+    //! Byte strings in one piece.
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(<[u8]>::to_vec)
+    }
+}
