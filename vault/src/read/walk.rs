@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::ids::BlobId;
+use crate::read::versions::concerns_object;
 use crate::read::{Selection, SnapshotReader, Task};
+use crate::store::StoreError;
 use crate::tree::{Entry, EntryKind, Node, TreePath};
 
 /// Leaves fetched together: they mostly lie side by side in one frame or two.
@@ -48,6 +50,8 @@ struct Level {
     waiting: VecDeque<Claim>,
     ready: VecDeque<(Claim, Node)>,
     ahead: Option<(Vec<Claim>, Task<Result<Vec<Node>, Error>>)>,
+    /// How many nodes are read one by one.
+    alone: usize,
 }
 
 impl EntryStream {
@@ -65,6 +69,7 @@ impl EntryStream {
             waiting: [top].into(),
             ready: VecDeque::new(),
             ahead: None,
+            alone: 0,
         };
         Self {
             levels: vec![level],
@@ -86,7 +91,8 @@ impl EntryStream {
         self.skipped = Some(folder);
     }
 
-    /// The next entry; `None` at the end. After an error there is nothing more.
+    /// The next entry; `None` at the end. After an error about one node it goes on with the nodes after it, so that
+    /// whoever restores what can be restored asks again; after an error of the target there is nothing more.
     ///
     /// # Errors
     /// [`Error::Damaged`] if a node isn't what its parent says; whatever reading it fails with.
@@ -101,7 +107,9 @@ impl EntryStream {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
-                    self.levels.clear();
+                    if !concerns_object(&error) {
+                        self.levels.clear();
+                    }
                     return Some(Err(error));
                 }
             }
@@ -129,7 +137,7 @@ impl EntryStream {
         if self.skipped.as_ref().is_some_and(|skipped| claim.lies_within(skipped)) {
             return Ok(true);
         }
-        claim.check(&node)?;
+        claim.check(&node).map_err(|error| claim.lost(error))?;
         match node {
             Node::Leaf(entries) => self.leaf = entries.into(),
             Node::Inner(children) => {
@@ -151,6 +159,7 @@ impl EntryStream {
                     waiting: wanted.collect(),
                     ready: VecDeque::new(),
                     ahead: None,
+                    alone: 0,
                 });
             }
         }
@@ -163,6 +172,20 @@ impl Claim {
         // The folder's own entry isn't inside, so the first must be below it.
         let inside = |path: &TreePath| path.is_within(folder) && path != folder;
         self.first.as_ref().is_some_and(inside) && self.end.as_ref().is_some_and(inside)
+    }
+
+    /// Says with an error which entries it costs.
+    fn lost(&self, error: Error) -> Error {
+        let Some(first) = &self.first else { return error };
+        let (what, why) = match &error {
+            Error::Damaged { what, why } => (what.clone(), why.clone()),
+            Error::BlobUnknown { .. } | Error::Store(StoreError::NotFound { .. }) => {
+                (format!("tree node {}", self.id), error.to_string())
+            }
+            _ => return error,
+        };
+        let entries = self.entries;
+        Error::damaged(what, format!("{why}; {entries} entries from '{first}' on are lost with it"))
     }
 
     /// Holds a node against what its parent says. So entries are in order over the whole tree, no node can stand
@@ -204,14 +227,31 @@ impl Level {
     ) -> Result<Option<(Claim, Node)>, Error> {
         if self.ready.is_empty() {
             let (claims, nodes) = match self.ahead.take() {
-                Some((claims, task)) => (claims, task.join().await??),
+                Some((claims, task)) => (claims, task.join().await?),
                 None => {
                     // The very next one alone, so that the first entry comes soon.
                     let claims: Vec<_> = self.waiting.pop_front().into_iter().collect();
-                    let nodes = reader.nodes(&names(&claims), self.height).await?;
+                    let nodes = reader.nodes(&names(&claims), self.height).await;
                     (claims, nodes)
                 }
             };
+            let nodes = match nodes {
+                Ok(nodes) => nodes,
+                Err(error) if claims.len() > 1 && concerns_object(&error) => {
+                    // One of them is at fault: read them one by one, so that only that one is lost.
+                    self.alone = claims.len();
+                    claims.into_iter().rev().for_each(|claim| self.waiting.push_front(claim));
+                    return Box::pin(self.next(reader, ahead)).await;
+                }
+                Err(error) => {
+                    return Err(match claims.first() {
+                        Some(claim) => claim.lost(error),
+                        None => error,
+                    });
+                }
+            };
+            self.alone = self.alone.saturating_sub(1);
+            let ahead = ahead && self.alone == 0;
             self.ready.extend(claims.into_iter().zip(nodes));
             if ahead && !self.waiting.is_empty() {
                 let claims = self.group();
