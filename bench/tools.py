@@ -91,7 +91,9 @@ TOOLS = [
         restored_file="{output}",
         verify=["rustic", "--no-progress", "check", "--read-data"],
         listing=["rustic", "--no-progress", "ls", "--long", "latest"],
-        dump=["rustic", "--no-progress", "backup", "--stdin-filename", "dump", "-"],
+        # Without --force, 0.11.4 takes standard input for unchanged since its last backup:
+        # it reads nothing, exits 0, and the new snapshot holds the old dump.
+        dump=["rustic", "--no-progress", "backup", "--force", "--stdin-filename", "dump", "-"],
         restore_dump=["rustic", "--no-progress", "dump", "latest:dump"],
         env={"RUSTIC_REPOSITORY": "{vault}", "RUSTIC_PASSWORD": PASSWORD,
              "RUSTIC_CACHE_DIR": "{state}/cache", "HOME": "{state}"},

@@ -1,2 +1,70 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! `keephold`: backs up PostgreSQL and directories into a locked vault, and restores from it.
+//!
+//! ```text
+//! commands ─▶ run: lock, chain ─▶ source ─▶ keephold-vault: chunk … store ─▶ record
+//! ```
+
+mod commands;
+mod config;
+mod notes;
+mod open;
+mod run;
+mod source;
+mod unchanged;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use keephold_cli::exit::{Exit, exit_of, render};
+use keephold_cli::logging::{self, LogArgs};
+
+/// Backs up PostgreSQL and directories into a vault that this host can only add to.
+#[derive(Debug, Parser)]
+#[command(name = "keephold", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(commands::init::InitArgs),
+    Backup(commands::backup::BackupArgs),
+    CheckConfig(commands::check_config::CheckConfigArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(&cli.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("the program could not start")),
+    };
+    let quiet = cli.log.quiet;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Init(args) => commands::init::run(args).await,
+            Command::Backup(args) => commands::backup::run(args, quiet).await,
+            Command::CheckConfig(args) => commands::check_config::run(&args),
+        }
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are told")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    // Who reads our output may have had enough: that is no failure of ours.
+    let closed = error.chain().any(|c| {
+        c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    if closed {
+        return Exit::Done.into();
+    }
+    eprint!("{}", render(error));
+    exit_of(error).into()
+}

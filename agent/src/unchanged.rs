@@ -227,11 +227,16 @@ impl Writer {
         self.add(walked, entry, Packs::Known(packs))
     }
 
+    /// Passes over blobs of a file that could not be read to its end.
+    pub(crate) fn add_lost(&mut self, walked: &Walked, meta: Metadata, blobs: u64) -> Result<()> {
+        let entry = Entry { path: walked.path.clone(), kind: EntryKind::Socket, meta };
+        self.add(walked, &entry, Packs::Pending(blobs))
+    }
+
     /// Notes an entry whose content, if any, was read in this run: the last `blobs` blobs are its.
     pub(crate) fn add_read(&mut self, walked: &Walked, entry: &Entry, blobs: u64, now_s: i64) -> Result<()> {
         if walked.stat.ctime.seconds >= now_s - RACY_S && walked.kind == Kind::File {
-            // Its blobs are passed over, so that those of the next file are found.
-            return self.add(walked, &Entry { kind: EntryKind::Socket, ..entry.clone() }, Packs::Pending(blobs));
+            return self.add_lost(walked, entry.meta.clone(), blobs);
         }
         self.add(walked, entry, Packs::Pending(blobs))
     }

@@ -76,7 +76,11 @@ impl Base {
 /// Opens what stands at `path` below `base`, refusing every symbolic link, the last component's too.
 ///
 /// With `O_PATH` the last component may itself be a link, which is then opened and not followed.
-pub(crate) fn open(base: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open(
+    base: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if path.len() <= STRETCH_MAX {
         return open_stretch(base, path, flags);
@@ -112,14 +116,20 @@ fn open_stretch(base: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io:
                 return open_by_component(base, path, flags);
             }
             // Some seccomp filters answer so to calls that they don't know; O_NOATIME has it as an honest answer.
-            Err(Errno::PERM) if !flags.contains(OFlags::NOATIME) => return open_by_component(base, path, flags),
+            Err(Errno::PERM) if !flags.contains(OFlags::NOATIME) => {
+                return open_by_component(base, path, flags);
+            }
             other => return other,
         }
     }
 }
 
 /// The same promise without `openat2`: one component at a time, each opened as a directory that is no link.
-fn open_by_component(base: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+fn open_by_component(
+    base: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let mut here: Option<OwnedFd> = None;
     let mut parts = path.split(|&b| b == b'/').peekable();
     while let Some(part) = parts.next() {
@@ -157,7 +167,8 @@ mod tests {
         symlink("real", temp.path().join("link")).unwrap();
         symlink("deep/file", temp.path().join("real/leaf")).unwrap();
         let base = Base::open(temp.path()).unwrap();
-        let tries: [fn(BorrowedFd<'_>, &[u8], OFlags) -> rustix::io::Result<OwnedFd>; 2] =
+        type Open = fn(BorrowedFd<'_>, &[u8], OFlags) -> rustix::io::Result<OwnedFd>;
+        let tries: [Open; 2] =
             [open, |fd, path, flags| open_by_component(fd, path, flags | OFlags::NOFOLLOW)];
         for open in tries {
             assert!(open(base.fd(), b"real/deep/file", OFlags::RDONLY).is_ok());

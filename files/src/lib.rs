@@ -7,9 +7,9 @@
 //! Everything is done below a directory's descriptor and never through a symbolic link ([`Base`]); nothing prints; what
 //! goes wrong with one entry is a typed problem and never stops the others.
 mod beneath;
-mod problem;
 pub mod compare;
 pub mod meta;
+mod problem;
 pub mod read;
 pub mod restore;
 mod stat;

@@ -92,7 +92,11 @@ pub(crate) fn from_raw(raw: &rustix::fs::Stat) -> Option<(Kind, Stat)> {
 }
 
 /// The numbers alone. The widths of the system's fields differ between architectures, hence the conversions.
-#[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "field widths differ between architectures")]
+#[expect(
+    clippy::useless_conversion,
+    clippy::unnecessary_cast,
+    reason = "field widths differ between architectures"
+)]
 #[allow(clippy::cast_possible_truncation, reason = "nanoseconds and modes fit in 32 bits")]
 pub(crate) fn numbers(raw: &rustix::fs::Stat) -> Stat {
     let time = |seconds: i64, nanos: u64| FileTime { seconds, nanos: nanos as u32 };

@@ -23,7 +23,8 @@ pub(crate) struct Stored {
 
 /// Walks all of a folder; problems fail the test.
 pub(crate) fn walked(dir: &Path) -> Vec<Walked> {
-    let walk = Walk::start(&Base::open(dir).unwrap(), &["/".into()], &walk::Options::default()).unwrap();
+    let walk =
+        Walk::start(&Base::open(dir).unwrap(), &["/".into()], &walk::Options::default()).unwrap();
     walk.map(|step| match step {
         Step::Entry(walked) => walked,
         Step::Problem(problem) => panic!("{problem}"),
@@ -56,7 +57,12 @@ pub(crate) fn back_up(dir: &Path) -> Vec<Stored> {
     walked(dir).iter().map(store).collect()
 }
 
-fn read_all(base: &Base, walked: &Walked, data: &mut Vec<(u64, Vec<u8>)>, holes: &mut Vec<(u64, u64)>) -> Content {
+fn read_all(
+    base: &Base,
+    walked: &Walked,
+    data: &mut Vec<(u64, Vec<u8>)>,
+    holes: &mut Vec<(u64, u64)>,
+) -> Content {
     let mut file = FileReader::open(base, walked).unwrap();
     let size = file.stat().size;
     let (mut offset, mut hasher, mut buffer) = (0, blake3::Hasher::new(), [0; 3000]);
@@ -81,7 +87,10 @@ fn read_all(base: &Base, walked: &Walked, data: &mut Vec<(u64, Vec<u8>)>, holes:
 }
 
 /// Restores one entry; `false` if the policy kept what was there.
-pub(crate) fn restore_one(stored: &Stored, target: &Target) -> Result<bool, crate::restore::RestoreError> {
+pub(crate) fn restore_one(
+    stored: &Stored,
+    target: &Target,
+) -> Result<bool, crate::restore::RestoreError> {
     if !matches!(stored.entry.kind, EntryKind::File(_)) {
         return Ok(target.place(&stored.entry)? != crate::restore::Placed::Kept);
     }
@@ -119,7 +128,11 @@ pub(crate) fn made_up(path: &str, kind: EntryKind) -> Stored {
         mtime: FileTime { seconds: 1_000_000_000, nanos: 1 },
         xattrs: Vec::new(),
     };
-    Stored { entry: Entry { path: TreePath::new(path).unwrap(), kind, meta }, data: Vec::new(), holes: Vec::new() }
+    Stored {
+        entry: Entry { path: TreePath::new(path).unwrap(), kind, meta },
+        data: Vec::new(),
+        holes: Vec::new(),
+    }
 }
 
 /// A made-up file of these bytes.

@@ -180,7 +180,7 @@ impl Databases {
             match self.reason_to_skip(database) {
                 None => selected.taken.push(database.clone()),
                 Some(reason) => {
-                    selected.skipped.push(Skipped { name: database.name.clone(), reason })
+                    selected.skipped.push(Skipped { name: database.name.clone(), reason });
                 }
             }
         }
@@ -250,10 +250,9 @@ mod tests {
         }
     }
 
-    fn select(
-        include: &[&str],
-        exclude: &[&str],
-    ) -> Result<(Vec<String>, Vec<(String, SkipReason)>)> {
+    type Names = (Vec<String>, Vec<(String, SkipReason)>);
+
+    fn select(include: &[&str], exclude: &[&str]) -> Result<Names> {
         let owned =
             |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
         let mut all: Vec<_> =

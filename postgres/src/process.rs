@@ -33,10 +33,12 @@ exec 3<&0
 (
     trap '' HUP INT QUIT TERM
     read -r _ <&3
-    if [ "$2" != 0 ]; then
-        kill -QUIT $$
-        sleep "$2"
-    fi
+    if [ "$2" != 0 ]; then kill -QUIT $$; fi
+    left=$2
+    while [ "$left" -gt 0 ] && kill -0 $$; do
+        sleep 1
+        left=$((left - 1))
+    done
     if [ -n "$1" ]; then rm -rf -- "$1"; fi
     kill -KILL -$$
 ) >/dev/null 2>&1 &

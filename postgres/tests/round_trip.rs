@@ -1,5 +1,7 @@
 //! From one real server through a dump into another, and everything that must go wrong on the way. Needs PostgreSQL's programs.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that can't go on must fail")]
+
 use keephold_postgres::{
     Error, Result,
     archive::{ArchiveError, ArchiveSummary, Parser},
@@ -340,4 +342,47 @@ async fn a_dropped_cluster_leaves_nothing() {
     });
     assert!(panicked.await.unwrap_err().is_panic());
     assert!(!folder.exists() && !process.exists());
+}
+
+/// Names the file in which [`lives_until_killed`] says where its server is. Without it, that test has nothing to do.
+const CHILD: &str = "KEEPHOLD_TEST_CHILD";
+
+/// The other half of the next test, in a process of its own.
+#[tokio::test]
+async fn lives_until_killed() {
+    let Some(file) = std::env::var_os(CHILD) else { return };
+    let cluster = server().await;
+    let part = std::path::Path::new(&file).with_extension("part");
+    std::fs::write(&part, cluster.folder().to_str().unwrap()).unwrap();
+    std::fs::rename(&part, &file).unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+}
+
+/// No destructor runs after SIGKILL, but the leash does.
+#[tokio::test]
+async fn a_killed_process_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("where");
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "lives_until_killed"])
+        .env(CHILD, &file)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let wait = async |done: &dyn Fn() -> bool, what: &str| {
+        for _ in 0..600 {
+            if done() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{what}");
+    };
+    wait(&|| file.exists(), "the server didn't start").await;
+    let scratch = std::path::PathBuf::from(std::fs::read_to_string(&file).unwrap());
+    let pid = std::fs::read_to_string(scratch.join("data/postmaster.pid")).unwrap();
+    let process = std::path::Path::new("/proc").join(pid.lines().next().unwrap());
+    child.kill().await.unwrap();
+    wait(&|| !process.exists() && !scratch.exists(), "the server or its folder is still there")
+        .await;
 }

@@ -1,5 +1,7 @@
 //! libpq's `sslmode`, against a real server with a certificate made here. Needs PostgreSQL's programs and `openssl`.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that can't go on must fail")]
+
 use keephold_postgres::{
     cluster::{Cluster, ClusterOptions},
     connect::{Connection, Environment},

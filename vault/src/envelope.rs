@@ -32,6 +32,16 @@ impl fmt::Debug for RunKeys {
     }
 }
 
+impl RunKeys {
+    /// Keys for the envelope of a record: it gives its readers the vault's secret; its run key opens nothing.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the system's random source fails.
+    pub fn for_record(vault: VaultId, secret: VaultSecret) -> Result<Self, Error> {
+        Ok(Self { vault, run: RunKey::generate()?, secret })
+    }
+}
+
 /// Whom a host seals its runs to.
 #[derive(Clone)]
 pub struct Recipients {

@@ -77,6 +77,12 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// Objects that a run meant to use again are no longer in the vault. Running again stores what they held.
+    #[error("{objects} objects that the snapshot needs are gone from the vault")]
+    Gone {
+        /// How many.
+        objects: u64,
+    },
     /// A stage of the pipeline stopped before this one.
     #[error("the backup was stopped: {0}")]
     Stopped(String),

@@ -1,2 +1,2 @@
-//! Placeholder while the workspace is laid out.
+//! Placeholder until the command line is written: everything is in the library beside it.
 fn main() {}

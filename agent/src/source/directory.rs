@@ -331,7 +331,7 @@ impl Ingest<'_> {
                 Ok(Piece::End) => break,
                 Err(error) => {
                     self.read_error(&error);
-                    return Ok(());
+                    return self.list.add_lost(walked, meta, self.writer.traced() - before);
                 }
             }
         }

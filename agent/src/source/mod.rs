@@ -30,6 +30,14 @@ impl Counters {
     pub(crate) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
+
+    /// Begins anew.
+    pub(crate) fn reset(&self) {
+        let Self { entries, files, unchanged, bytes, bytes_read, excluded, bytes_expected } = self;
+        for counter in [entries, files, unchanged, bytes, bytes_read, excluded, bytes_expected] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Set when the run is to end before its time.

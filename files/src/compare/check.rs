@@ -2,10 +2,11 @@
 
 use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath};
 
-use super::{Compare, Expected, What, data, unreadable};
+use super::{Compare, Expected, ExpectedData, What, data, unreadable};
+use crate::read::FileReader;
 use crate::restore::Owners;
 use crate::walk::Walked;
-use crate::{Kind, Stat};
+use crate::{Kind, Problem, Stat};
 
 /// Set by the system on its own where SELinux runs; not to be held against a restore.
 const SELINUX: &[u8] = b"security.selinux";
@@ -37,10 +38,20 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
             return self.check_link(&entry, first);
         };
         if kind != walked.kind {
-            return self.tell(&entry.path, What::Kind, kind.word().into(), walked.kind.word().into());
+            return self.tell(
+                &entry.path,
+                What::Kind,
+                kind.word().into(),
+                walked.kind.word().into(),
+            );
         }
         if let Some(first) = first {
-            self.tell(&entry.path, What::HardLink, "a file of its own".into(), format!("a further name of {first}"));
+            self.tell(
+                &entry.path,
+                What::HardLink,
+                "a file of its own".into(),
+                format!("a further name of {first}"),
+            );
         }
         match &entry.kind {
             EntryKind::File(content) if content.size != walked.stat.size => {
@@ -49,27 +60,54 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
             }
             EntryKind::File(_) => {
                 if let Some(data) = data {
-                    let outcome = data::check(&self.base, walked, data, &mut self.buffer);
-                    self.found.extend(outcome);
+                    return self.check_file(&entry, walked, data);
                 }
             }
             EntryKind::Symlink(to) => self.check_target(walked, to),
             EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
                 let (expected, found) = ((*major, *minor), walked.stat.device_numbers());
                 if expected != found {
-                    self.tell(&entry.path, What::Device, format!("{expected:?}"), format!("{found:?}"));
+                    self.tell(
+                        &entry.path,
+                        What::Device,
+                        format!("{expected:?}"),
+                        format!("{found:?}"),
+                    );
                 }
             }
             _ => {}
         }
         self.check_meta(&entry, walked);
+        if self.options.xattrs {
+            let (found, problems) = self.reader.read(walked);
+            self.check_xattrs(&entry, &found, problems);
+        }
+    }
+
+    /// A file with its bytes: opened once for both them and its attributes.
+    fn check_file(&mut self, entry: &Entry, walked: &Walked, data: ExpectedData) {
+        self.check_meta(entry, walked);
+        let file = match FileReader::open(&self.base, walked) {
+            Ok(file) => file,
+            Err(error) => {
+                self.found.push_back(unreadable(Some(entry.path.clone()), error.to_string()));
+                return;
+            }
+        };
+        if self.options.xattrs {
+            let (found, problems) = self.reader.read_open(walked, &walked.stat, file.fd());
+            self.check_xattrs(entry, &found, problems);
+        }
+        self.found.extend(data::check(file, walked, data, &mut self.buffer));
     }
 
     fn check_link(&mut self, entry: &Entry, first: Option<TreePath>) {
         let EntryKind::HardLink(target) = &entry.kind else { return };
         if first.as_ref().is_none_or(|first| first.as_bytes() != target.as_slice()) {
             let expected = format!("a further name of {}", target.escape_ascii());
-            let found = first.map_or("a file of its own".to_owned(), |first| format!("a further name of {first}"));
+            let found = first.map_or("a file of its own".to_owned(), |first| {
+                format!("a further name of {first}")
+            });
             self.tell(&entry.path, What::HardLink, expected, found);
         }
     }
@@ -78,10 +116,13 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
         match self.reader.link(walked) {
             Ok(found) if found == to => {}
             Ok(found) => {
-                let (expected, found) = (to.escape_ascii().to_string(), found.escape_ascii().to_string());
+                let (expected, found) =
+                    (to.escape_ascii().to_string(), found.escape_ascii().to_string());
                 self.tell(&walked.path, What::LinkTarget, expected, found);
             }
-            Err(problem) => self.found.push_back(unreadable(problem.path, problem.error.to_string())),
+            Err(problem) => {
+                self.found.push_back(unreadable(problem.path, problem.error.to_string()));
+            }
         }
     }
 
@@ -104,9 +145,6 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
         if self.options.times && meta.mtime != mtime {
             self.tell(path, What::Time, shown(meta.mtime), shown(mtime));
         }
-        if self.options.xattrs {
-            self.check_xattrs(entry, walked);
-        }
     }
 
     fn owner(&self, meta: &Metadata) -> Option<(u32, u32)> {
@@ -120,8 +158,7 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
         }
     }
 
-    fn check_xattrs(&mut self, entry: &Entry, walked: &Walked) {
-        let (found, problems) = self.reader.read(walked);
+    fn check_xattrs(&mut self, entry: &Entry, found: &Metadata, problems: Vec<Problem>) {
         self.found.extend(problems.into_iter().map(|p| unreadable(p.path, p.error.to_string())));
         let expected = &entry.meta.xattrs;
         for want in expected {
@@ -130,14 +167,24 @@ impl<I: Iterator<Item = Expected>> Compare<I> {
                 Some(is) if is.value == want.value => {}
                 Some(is) => {
                     let (wanted, is) = (want.value.escape_ascii(), is.value.escape_ascii());
-                    self.tell(&entry.path, What::Xattr, format!("{name}={wanted}"), format!("{name}={is}"));
+                    self.tell(
+                        &entry.path,
+                        What::Xattr,
+                        format!("{name}={wanted}"),
+                        format!("{name}={is}"),
+                    );
                 }
                 None => self.tell(&entry.path, What::Xattr, name.to_string(), "nothing".into()),
             }
         }
         for is in found.xattrs.iter().filter(|is| is.name != SELINUX) {
             if !expected.iter().any(|want| want.name == is.name) {
-                self.tell(&entry.path, What::Xattr, "nothing".into(), is.name.escape_ascii().to_string());
+                self.tell(
+                    &entry.path,
+                    What::Xattr,
+                    "nothing".into(),
+                    is.name.escape_ascii().to_string(),
+                );
             }
         }
     }

@@ -5,7 +5,6 @@ use std::fmt;
 use keephold_vault::ids::ContentHash;
 
 use super::{Difference, What, unreadable};
-use crate::Base;
 use crate::read::{FileReader, Piece, ReadError};
 use crate::walk::Walked;
 
@@ -54,20 +53,39 @@ impl DataCheck for HashCheck {
 
     fn verdict(self: Box<Self>) -> Result<(), (String, String)> {
         let found = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
-        if found == self.expected { Ok(()) } else { Err((self.expected.to_string(), found.to_string())) }
+        if found == self.expected {
+            Ok(())
+        } else {
+            Err((self.expected.to_string(), found.to_string()))
+        }
     }
 }
 
 /// Reads a file and holds it against `data`: the difference, if there is one.
-pub(super) fn check(base: &Base, walked: &Walked, data: ExpectedData, buffer: &mut Vec<u8>) -> Option<Difference> {
+pub(super) fn check(
+    reader: FileReader,
+    walked: &Walked,
+    data: ExpectedData,
+    buffer: &mut Vec<u8>,
+) -> Option<Difference> {
     buffer.resize(BUFFER, 0);
-    let difference = |expected, found| Difference { path: Some(walked.path.clone()), what: What::Content, expected, found };
-    match feed(base, walked, data, buffer) {
-        Ok(Fed::All(check)) => check.verdict().err().map(|(expected, found)| difference(expected, found)),
-        Ok(Fed::NotZero(offset)) => {
-            Some(difference("zeros in a hole".to_owned(), format!("other bytes at offset {offset}")))
+    let difference = |expected, found| Difference {
+        path: Some(walked.path.clone()),
+        what: What::Content,
+        expected,
+        found,
+    };
+    match feed(reader, data, buffer) {
+        Ok(Fed::All(check)) => {
+            check.verdict().err().map(|(expected, found)| difference(expected, found))
         }
-        Ok(Fed::Changed) => Some(unreadable(Some(walked.path.clone()), "it changed while it was read".to_owned())),
+        Ok(Fed::NotZero(offset)) => Some(difference(
+            "zeros in a hole".to_owned(),
+            format!("other bytes at offset {offset}"),
+        )),
+        Ok(Fed::Changed) => {
+            Some(unreadable(Some(walked.path.clone()), "it changed while it was read".to_owned()))
+        }
         Err(error) => Some(unreadable(Some(walked.path.clone()), error.to_string())),
     }
 }
@@ -78,9 +96,9 @@ enum Fed {
     Changed,
 }
 
-fn feed(base: &Base, walked: &Walked, data: ExpectedData, buffer: &mut [u8]) -> Result<Fed, ReadError> {
-    let mut reader = FileReader::open(base, walked)?;
-    let mut sieve = Sieve { check: data.check, holes: data.holes.into_iter().peekable(), offset: 0 };
+fn feed(mut reader: FileReader, data: ExpectedData, buffer: &mut [u8]) -> Result<Fed, ReadError> {
+    let mut sieve =
+        Sieve { check: data.check, holes: data.holes.into_iter().peekable(), offset: 0 };
     loop {
         let fine = match reader.next(buffer)? {
             Piece::End => break,
@@ -140,9 +158,15 @@ impl Sieve {
 
     /// Whether the offset is in an expected hole, and how many of the next `most` bytes are alike.
     fn stretch(&mut self, most: u64) -> (bool, u64) {
-        while self.holes.next_if(|&(start, length)| start.saturating_add(length) <= self.offset).is_some() {}
+        while self
+            .holes
+            .next_if(|&(start, length)| start.saturating_add(length) <= self.offset)
+            .is_some()
+        {}
         match self.holes.peek() {
-            Some(&(start, length)) if start <= self.offset => (true, most.min(start.saturating_add(length) - self.offset)),
+            Some(&(start, length)) if start <= self.offset => {
+                (true, most.min(start.saturating_add(length) - self.offset))
+            }
             Some(&(start, _)) => (false, most.min(start - self.offset)),
             None => (false, most),
         }

@@ -18,7 +18,8 @@ fn whats(dir: &Path, snapshot: &[Stored]) -> Vec<String> {
 }
 
 fn restored(snapshot: &[Stored], dir: &Path) -> crate::restore::Problems {
-    let target = Target::create(dir, RestoreOptions::default()).unwrap();
+    let target =
+        Target::create(dir, RestoreOptions { sync: false, ..RestoreOptions::default() }).unwrap();
     for stored in snapshot {
         restore_one(stored, &target).unwrap();
     }
@@ -109,7 +110,12 @@ fn holes_need_not_lie_where_they_lay() {
     fs::write(two.join("sparse"), &bytes).unwrap();
     set_time(&two.join("sparse"), 7, 0);
     assert_eq!(compare(&two, &snapshot), []);
-    File::options().write(true).open(two.join("sparse")).unwrap().write_all_at(b"!", 2 << 20).unwrap();
+    File::options()
+        .write(true)
+        .open(two.join("sparse"))
+        .unwrap()
+        .write_all_at(b"!", 2 << 20)
+        .unwrap();
     set_time(&two.join("sparse"), 7, 0);
     assert_eq!(whats(&two, &snapshot), ["sparse Content"]);
 }
@@ -135,7 +141,15 @@ struct Made {
 }
 
 fn made() -> impl Strategy<Value = Made> {
-    let byte = prop_oneof![Just(b'a'), Just(b'b'), Just(b'-'), Just(b'\n'), Just(0xff), Just(b'\\'), Just(b' ')];
+    let byte = prop_oneof![
+        Just(b'a'),
+        Just(b'b'),
+        Just(b'-'),
+        Just(b'\n'),
+        Just(0xff),
+        Just(b'\\'),
+        Just(b' ')
+    ];
     let name = prop::collection::vec(byte, 1..3);
     let thing = prop_oneof![
         3 => Just(Thing::Dir),
@@ -148,8 +162,9 @@ fn made() -> impl Strategy<Value = Made> {
     let time = (-3_000_000_000i64..5_000_000_000, 0u32..1_000_000_000)
         .prop_map(|(seconds, nanos)| FileTime { seconds: seconds.max(-2_000_000_000), nanos });
     let xattr = prop::option::of(prop::collection::vec(any::<u8>(), 0..300));
-    (prop::collection::vec(name, 1..4), thing, 0u32..0o10000, time, xattr, 0u32..3000)
-        .prop_map(|(path, thing, mode, time, xattr, owner)| Made { path, thing, mode, time, xattr, owner })
+    (prop::collection::vec(name, 1..4), thing, 0u32..0o10000, time, xattr, 0u32..3000).prop_map(
+        |(path, thing, mode, time, xattr, owner)| Made { path, thing, mode, time, xattr, owner },
+    )
 }
 
 /// Makes a random tree; what finds its name taken is left out.
@@ -159,7 +174,9 @@ fn make(dir: &Path, all: &[Made]) {
     let mut done = Vec::new();
     for made in all {
         let path = full(&made.path);
-        if fs::create_dir_all(path.parent().unwrap()).is_err() || fs::symlink_metadata(&path).is_ok() {
+        if fs::create_dir_all(path.parent().unwrap()).is_err()
+            || fs::symlink_metadata(&path).is_ok()
+        {
             continue;
         }
         match &made.thing {
@@ -175,11 +192,15 @@ fn make(dir: &Path, all: &[Made]) {
             Thing::Link(to) => symlink(OsStr::from_bytes(to), &path).unwrap(),
             Thing::Pipe => mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap(),
             Thing::Device(a, b) if root => {
-                mknodat(CWD, &path, FileType::CharacterDevice, Mode::RWXU, makedev(*a, *b)).unwrap();
+                mknodat(CWD, &path, FileType::CharacterDevice, Mode::RWXU, makedev(*a, *b))
+                    .unwrap();
             }
             Thing::Device(..) => continue,
             Thing::Further(which) => {
-                let files: Vec<_> = done.iter().filter(|(_, made): &&(_, &Made)| matches!(made.thing, Thing::File(..))).collect();
+                let files: Vec<_> = done
+                    .iter()
+                    .filter(|(_, made): &&(_, &Made)| matches!(made.thing, Thing::File(..)))
+                    .collect();
                 let Some((first, _)) = files.get(which % files.len().max(1)) else { continue };
                 fs::hard_link(first, &path).unwrap();
                 continue;
@@ -197,7 +218,11 @@ fn make(dir: &Path, all: &[Made]) {
             xattr::set(&path, "user.value", value).unwrap();
         }
         if !is_link {
-            fs::set_permissions(&path, fs::Permissions::from_mode(if root { made.mode } else { made.mode | 0o700 })).unwrap();
+            fs::set_permissions(
+                &path,
+                fs::Permissions::from_mode(if root { made.mode } else { made.mode | 0o700 }),
+            )
+            .unwrap();
         }
         set_time(&path, made.time.seconds, made.time.nanos.into());
     }
@@ -237,16 +262,27 @@ fn acls_and_capabilities_survive() {
     xattr::set(one.join("program"), "security.capability", &capability).unwrap();
     // user::rw-, user:1000:r--, group::r--, mask::r--, other::---
     let mut acl = vec![2, 0, 0, 0];
-    for (tag, perm, id) in [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)] {
+    for (tag, perm, id) in [
+        (1u16, 6u16, u32::MAX),
+        (2, 4, 1000),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 0, u32::MAX),
+    ] {
         acl.extend(tag.to_le_bytes());
         acl.extend(perm.to_le_bytes());
         acl.extend(id.to_le_bytes());
     }
     xattr::set(one.join("program"), "system.posix_acl_access", &acl).unwrap();
     symlink("x", one.join("link")).unwrap();
-    rustix::fs::lsetxattr(one.join("link"), "trusted.mark", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::lsetxattr(one.join("link"), "trusted.mark", b"1", rustix::fs::XattrFlags::empty())
+        .unwrap();
     let snapshot = back_up(&one);
-    assert_eq!(snapshot[1].entry.meta.xattrs.len(), 2, "this file system keeps no ACLs or capabilities");
+    assert_eq!(
+        snapshot[1].entry.meta.xattrs.len(),
+        2,
+        "this file system keeps no ACLs or capabilities"
+    );
     assert_eq!(snapshot[0].entry.meta.xattrs.len(), 1);
     assert_eq!(restored(&snapshot, &two).total(), 0);
     assert_eq!(compare(&two, &snapshot), []);

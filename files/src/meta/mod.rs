@@ -46,7 +46,12 @@ impl MetaReader {
 
     /// The metadata of a file that is open anyway ([`crate::read`]): spares opening it again. `stat` is what was said
     /// when it was opened, so that the times belong to the bytes that were read.
-    pub fn read_open(&self, walked: &Walked, stat: &Stat, file: BorrowedFd<'_>) -> (Metadata, Vec<Problem>) {
+    pub fn read_open(
+        &self,
+        walked: &Walked,
+        stat: &Stat,
+        file: BorrowedFd<'_>,
+    ) -> (Metadata, Vec<Problem>) {
         let mut meta = self.of_stat(stat);
         let problems = read_xattrs(Opened::Fully(file), walked, &mut meta);
         (meta, problems)
@@ -108,7 +113,9 @@ fn read_xattrs(of: Opened<'_>, walked: &Walked, meta: &mut Metadata) -> Vec<Prob
                 })
                 .collect()
         }
-        Err(error) => vec![told(format!("its extended attributes can't be listed: {error}; is /proc mounted?"))],
+        Err(error) => vec![told(format!(
+            "its extended attributes can't be listed: {error}; is /proc mounted?"
+        ))],
     }
 }
 
@@ -140,7 +147,8 @@ mod tests {
         let walked = walked(&base).remove(0);
         let (meta, problems) = reader.read(&walked);
         assert!(problems.is_empty(), "{problems:?}");
-        let names: Vec<_> = meta.xattrs.iter().map(|x| (x.name.as_slice(), x.value.len())).collect();
+        let names: Vec<_> =
+            meta.xattrs.iter().map(|x| (x.name.as_slice(), x.value.len())).collect();
         assert_eq!(names, [(&b"user.a"[..], 3000), (b"user.z", 4)]);
         let open = fs::File::open(&file).unwrap();
         assert_eq!(reader.read_open(&walked, &walked.stat, open.as_fd()).0, meta);

@@ -59,8 +59,13 @@ impl Table {
         let mut table = Self::default();
         for line in bytes.split(|&b| b == b'\n') {
             let mut fields = line.split(|&b| b == b':');
-            let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else { continue };
-            let Some(number) = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()) else { continue };
+            let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            let Some(number) = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
             if name.is_empty() || name.starts_with(b"#") {
                 continue;
             }
@@ -78,7 +83,11 @@ mod tests {
     #[test]
     fn the_first_line_counts_and_odd_lines_are_passed_over() {
         let temp = tempfile::tempdir().unwrap();
-        fs::write(temp.path().join("passwd"), b"root:x:0:0::/:\ntoor:x:0:0::/:\n+::::::\n\nb\xffd:x:7:7::/:").unwrap();
+        fs::write(
+            temp.path().join("passwd"),
+            b"root:x:0:0::/:\ntoor:x:0:0::/:\n+::::::\n\nb\xffd:x:7:7::/:",
+        )
+        .unwrap();
         let names = Names::read(temp.path());
         assert_eq!(names.user(0), b"root");
         assert_eq!(names.user(7), b"b\xffd");

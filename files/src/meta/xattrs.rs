@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use keephold_vault::tree::Xattr;
 use rustix::fs::{
-    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr, setxattr,
+    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr,
+    setxattr,
 };
 use rustix::io::Errno;
 
@@ -23,8 +24,11 @@ pub(crate) enum Opened<'a> {
     PathOnly(BorrowedFd<'a>),
 }
 
+/// The name of an attribute that can't be read, and why.
+pub(crate) type Unreadable = (Vec<u8>, Errno);
+
 /// All attributes, sorted by name, and the names of those that can't be read, each with the reason.
-pub(crate) fn read(of: Opened<'_>) -> rustix::io::Result<(Vec<Xattr>, Vec<(Vec<u8>, Errno)>)> {
+pub(crate) fn read(of: Opened<'_>) -> rustix::io::Result<(Vec<Xattr>, Vec<Unreadable>)> {
     let list = match grown(|buffer| match of {
         Opened::Fully(fd) => flistxattr(fd, buffer),
         Opened::PathOnly(fd) => listxattr(proc_path(fd), buffer),
@@ -68,7 +72,9 @@ pub(crate) fn remove(of: Opened<'_>, name: &[u8]) -> rustix::io::Result<()> {
 }
 
 /// Calls with a small buffer and, where that isn't enough, with the largest that the kernel fills.
-fn grown(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+fn grown(
+    mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
     let mut small = [0; FIRST_TRY];
     match call(&mut small) {
         Ok(length) => return Ok(small[..length].to_vec()),

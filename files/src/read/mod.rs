@@ -27,7 +27,9 @@ const ADVISE_MIN: u64 = 256 * 1024;
 #[non_exhaustive]
 pub enum ReadError {
     /// It is gone, or another file stands under its name.
-    #[error("/{path}: it vanished between being listed and being read; the next run takes what is there then")]
+    #[error(
+        "/{path}: it vanished between being listed and being read; the next run takes what is there then"
+    )]
     Vanished {
         /// The file.
         path: TreePath,
@@ -165,7 +167,8 @@ impl FileReader {
     /// Finds the data at or behind the offset. Gives the length of the hole before it, if any.
     fn find_data(&mut self) -> Result<Option<u64>, ReadError> {
         let size = self.before.size;
-        let found = if self.sparse { seek(&self.fd, SeekFrom::Data(self.offset)) } else { Ok(self.offset) };
+        let found =
+            if self.sparse { seek(&self.fd, SeekFrom::Data(self.offset)) } else { Ok(self.offset) };
         let data = match found {
             Ok(data) => data.min(size),
             // No data up to the end: true of a hole there, and of a file cut short meanwhile, which must not be
@@ -212,7 +215,8 @@ fn open(base: &Base, walked: &Walked) -> Result<(OwnedFd, Stat), ReadError> {
     let raw = fstat(&fd).map_err(|error| ReadError::of(&walked.path, error))?;
     match stat::from_raw(&raw) {
         Some((kind, now))
-            if kind == walked.kind && (now.inode, now.device) == (walked.stat.inode, walked.stat.device) =>
+            if kind == walked.kind
+                && (now.inode, now.device) == (walked.stat.inode, walked.stat.device) =>
         {
             Ok((fd, now))
         }

@@ -41,7 +41,9 @@ pub fn read_small(
     buffer: &mut Vec<u8>,
 ) -> Result<Option<SmallFile>, ReadError> {
     let (fd, before) = open(base, walked)?;
-    let Some(size) = usize::try_from(before.size).ok().filter(|&size| size <= size_max) else { return Ok(None) };
+    let Some(size) = usize::try_from(before.size).ok().filter(|&size| size <= size_max) else {
+        return Ok(None);
+    };
     let start = buffer.len();
     buffer.reserve(size);
     while buffer.len() - start < size {

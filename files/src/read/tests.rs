@@ -41,7 +41,10 @@ fn holes_are_found_wherever_they_lie() {
     let file = File::create(temp.path().join("file")).unwrap();
     file.set_len(4 << 20).unwrap();
     let hole = |from: u64, to: u64| Piece::Hole(to - from);
-    assert_eq!(pieces(&mut FileReader::open(&base, &walked(temp.path())[0]).unwrap()), [hole(0, 4 << 20)]);
+    assert_eq!(
+        pieces(&mut FileReader::open(&base, &walked(temp.path())[0]).unwrap()),
+        [hole(0, 4 << 20)]
+    );
     file.write_all_at(&[1; 65536], 1 << 20).unwrap();
     assert_eq!(
         pieces(&mut FileReader::open(&base, &walked(temp.path())[0]).unwrap()),
@@ -67,9 +70,11 @@ fn a_file_that_grows_is_read_to_its_first_size_and_flagged() {
     let (temp, base, walked) = folder_with(&[7; 100_000]);
     let mut reader = FileReader::open(&base, &walked).unwrap();
     let path = temp.path().join("file");
-    std::thread::spawn(move || OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap())
-        .join()
-        .unwrap();
+    std::thread::spawn(move || {
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    })
+    .join()
+    .unwrap();
     assert_eq!(pieces(&mut reader), [Piece::Data(100_000)]);
     let changed = reader.finish().unwrap().unwrap();
     assert_eq!((changed.read, changed.after.size), (100_000, 100_004));
@@ -122,7 +127,10 @@ fn what_was_replaced_or_removed_has_vanished() {
     let path = temp.path().join("file");
     let vanished = |base: &Base| {
         assert!(matches!(FileReader::open(base, &walked), Err(ReadError::Vanished { .. })));
-        assert!(matches!(read_small(base, &walked, 10, &mut Vec::new()), Err(ReadError::Vanished { .. })));
+        assert!(matches!(
+            read_small(base, &walked, 10, &mut Vec::new()),
+            Err(ReadError::Vanished { .. })
+        ));
     };
     fs::rename(&path, temp.path().join("old")).unwrap();
     vanished(&base);
@@ -132,6 +140,13 @@ fn what_was_replaced_or_removed_has_vanished() {
     fs::write(&path, b"another").unwrap();
     vanished(&base);
     fs::remove_file(&path).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
     vanished(&base);
 }

@@ -7,8 +7,8 @@ use std::io;
 
 use keephold_vault::tree::{FileTime, Metadata, TreePath, Xattr};
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fchown, futimens,
-    utimensat,
+    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod,
+    fchown, futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -35,16 +35,23 @@ impl Wanted {
         let owner = match options.owners {
             Owners::Ignored => None,
             Owners::ByNumber => Some((meta.uid, meta.gid)),
-            Owners::ByName => {
-                Some((names.uid(&meta.user).unwrap_or(meta.uid), names.gid(&meta.group).unwrap_or(meta.gid)))
-            }
+            Owners::ByName => Some((
+                names.uid(&meta.user).unwrap_or(meta.uid),
+                names.gid(&meta.group).unwrap_or(meta.gid),
+            )),
         };
         let xattrs = if options.xattrs { meta.xattrs.clone().into() } else { Box::default() };
         Self { owner, mode: meta.mode & 0o7777, mtime: meta.mtime, xattrs }
     }
 
     /// Applies all of it. What can't be set is told to `problems`, and the rest goes on.
-    pub(super) fn apply(&self, on: Opened<'_>, is_link: bool, path: &TreePath, problems: &Collector) {
+    pub(super) fn apply(
+        &self,
+        on: Opened<'_>,
+        is_link: bool,
+        path: &TreePath,
+        problems: &Collector,
+    ) {
         let owned = self.owner.is_none_or(|(uid, gid)| match set_owner(on, uid, gid) {
             Ok(()) => true,
             Err(error) => {
@@ -104,7 +111,9 @@ fn set_time(on: Opened<'_>, mtime: FileTime) -> rustix::io::Result<()> {
         Opened::Fully(fd) => futimens(fd, &times),
         Opened::PathOnly(fd) => match utimensat(fd, "", &times, AtFlags::EMPTY_PATH) {
             // Kernels before 5.8 know no empty path here.
-            Err(Errno::INVAL | Errno::NOENT) => utimensat(CWD, proc_path(fd), &times, AtFlags::empty()),
+            Err(Errno::INVAL | Errno::NOENT) => {
+                utimensat(CWD, proc_path(fd), &times, AtFlags::empty())
+            }
             other => other,
         },
     }

@@ -46,7 +46,8 @@ pub(super) fn create(inner: &Arc<Inner>, entry: &Entry) -> Result<Created, Resto
     };
     let folder = inner.folder_of(&entry.path)?;
     let open = |name: &[u8]| {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(&*folder, name, flags, Mode::RUSR | Mode::WUSR)
     };
     let failed = |error| RestoreError::io(&entry.path, "create the file", error);
@@ -81,7 +82,9 @@ impl FileSink {
     /// [`RestoreError`] if it would go beyond the file's size, or the system fails to write.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RestoreError> {
         let end = offset.checked_add(bytes.len() as u64).filter(|&end| end <= self.size);
-        let Some(end) = end else { return Err(RestoreError::BeyondEnd { path: self.path.clone(), size: self.size }) };
+        let Some(end) = end else {
+            return Err(RestoreError::BeyondEnd { path: self.path.clone(), size: self.size });
+        };
         let mut written = 0;
         while written < bytes.len() {
             match pwrite(&self.fd, &bytes[written..], offset + written as u64) {
@@ -100,7 +103,8 @@ impl FileSink {
     /// [`RestoreError`] if its length or name can't be given. Metadata that can't be set is told as a problem.
     pub fn finish(mut self) -> Result<(), RestoreError> {
         if self.reached.load(Ordering::Relaxed) < self.size {
-            ftruncate(&self.fd, self.size).map_err(|error| RestoreError::io(&self.path, "set its length", error))?;
+            ftruncate(&self.fd, self.size)
+                .map_err(|error| RestoreError::io(&self.path, "set its length", error))?;
         }
         self.wanted.apply(Opened::Fully(self.fd.as_fd()), false, &self.path, &self.inner.problems);
         if let Some(temporary) = &self.temporary {

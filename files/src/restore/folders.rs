@@ -66,7 +66,8 @@ impl Inner {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(RestoreError::io(&folder, "make the directory", error)),
             }
-            here = Arc::new(self.open_folder(&folder).map_err(|error| self.blocked(&folder, error))?);
+            here =
+                Arc::new(self.open_folder(&folder).map_err(|error| self.blocked(&folder, error))?);
         }
         lock(&self.folders.open).put(parent, &here);
         Ok(here)
@@ -78,7 +79,9 @@ impl Inner {
 
     fn blocked(&self, folder: &TreePath, error: Errno) -> RestoreError {
         match error {
-            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => RestoreError::NotBelow { path: folder.clone() },
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+                RestoreError::NotBelow { path: folder.clone() }
+            }
             error => RestoreError::io(folder, "open the directory", error),
         }
     }
@@ -125,7 +128,8 @@ impl Inner {
     /// shut the way to those below.
     pub(super) fn finish_dirs(&self) -> Result<(), RestoreError> {
         lock(&self.folders.open).folders.clear();
-        let mut pending: Vec<_> = std::mem::take(&mut *lock(&self.folders.pending)).into_iter().collect();
+        let mut pending: Vec<_> =
+            std::mem::take(&mut *lock(&self.folders.pending)).into_iter().collect();
         pending.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         for (path, Pending { made, wanted }) in pending {
             let Some(wanted) = wanted else { continue };
@@ -146,8 +150,12 @@ impl Inner {
     fn finish_dir(&self, on: Opened<'_>, made: bool, path: &TreePath, wanted: &Wanted) {
         if !made && let Ok((there, _)) = xattrs::read(on) {
             // Left from before: an ACL that the snapshot doesn't have would grant more than it should.
-            let stale = |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.posix_acl");
-            for xattr in there.iter().filter(|x| stale(&x.name) && !wanted.xattrs.iter().any(|w| w.name == x.name)) {
+            let stale =
+                |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.posix_acl");
+            for xattr in there
+                .iter()
+                .filter(|x| stale(&x.name) && !wanted.xattrs.iter().any(|w| w.name == x.name))
+            {
                 if let Err(error) = xattrs::remove(on, &xattr.name) {
                     self.problems.add(path, super::Unset::Xattr, error);
                 }

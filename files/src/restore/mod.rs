@@ -65,11 +65,14 @@ pub struct Options {
     pub owners: Owners,
     /// Whether extended attributes, ACLs and capabilities are restored.
     pub xattrs: bool,
+    /// Whether [`Target::finish`] waits until all is on the disk. It then waits for whatever else is being written to
+    /// that file system too; a test restore that is thrown away does without.
+    pub sync: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { existing: Existing::default(), owners: Owners::default(), xattrs: true }
+        Self { existing: Existing::default(), owners: Owners::default(), xattrs: true, sync: true }
     }
 }
 
@@ -85,8 +88,18 @@ pub enum RestoreError {
         /// What the system said.
         error: io::Error,
     },
+    /// What was written may not be on the disk.
+    #[error("what was restored to '{}' could not be written to its disk: {error}; restore it again", dir.display())]
+    Sync {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Something stands there already.
-    #[error("'{path}' is already there; restore to another directory, or choose to overwrite, skip or keep newer")]
+    #[error(
+        "'{path}' is already there; restore to another directory, or choose to overwrite, skip or keep newer"
+    )]
     Exists {
         /// The entry.
         path: TreePath,
@@ -109,7 +122,9 @@ pub enum RestoreError {
         path: TreePath,
     },
     /// A hard link whose first name isn't there.
-    #[error("'{path}' is a further name of '{target}', which can't be linked to: {error}; restore that as well")]
+    #[error(
+        "'{path}' is a further name of '{target}', which can't be linked to: {error}; restore that as well"
+    )]
     LinkTarget {
         /// The entry.
         path: TreePath,
@@ -175,6 +190,7 @@ pub struct Target {
 
 #[derive(Debug)]
 struct Inner {
+    dir: PathBuf,
     fd: Arc<OwnedFd>,
     options: Options,
     names: Names,
@@ -192,9 +208,11 @@ impl Target {
         let failed = |error| RestoreError::Target { dir: dir.to_owned(), error };
         std::fs::create_dir_all(dir).map_err(failed)?;
         // Not O_PATH: syncfs wants it fully open.
-        let fd = openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| failed(error.into()))?;
+        let fd =
+            openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| failed(error.into()))?;
         let inner = Inner {
+            dir: dir.to_owned(),
             fd: Arc::new(fd),
             options,
             names: Names::of_host(),
@@ -245,14 +263,18 @@ impl Target {
         self.inner.finish_dirs()
     }
 
-    /// Ends the restore: folders' metadata, then everything written to the disk in one go, then the problems met.
+    /// Ends the restore: folders' metadata, then, if wanted, everything to the disk in one go, then the problems met.
     ///
     /// # Errors
     /// [`RestoreError`] if a folder was replaced meanwhile or the disk fails.
     pub fn finish(&self) -> Result<Problems, RestoreError> {
         self.inner.finish_dirs()?;
-        syncfs(&*self.inner.fd)
-            .map_err(|error| RestoreError::Target { dir: PathBuf::from("."), error: error.into() })?;
+        if self.inner.options.sync {
+            syncfs(&*self.inner.fd).map_err(|error| RestoreError::Sync {
+                dir: self.inner.dir.clone(),
+                error: error.into(),
+            })?;
+        }
         Ok(self.inner.problems.take())
     }
 

@@ -3,7 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use keephold_vault::tree::{Entry, EntryKind, TreePath};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, makedev, mknodat, openat, renameat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, linkat, makedev, mknodat, openat, renameat, symlinkat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use super::apply::Wanted;
@@ -21,17 +24,19 @@ impl Inner {
             }
             EntryKind::HardLink(first) => self.hard_link(&folder, entry, first),
             EntryKind::Fifo => self.put(&folder, entry, |name| node(name, FileType::Fifo, 0)),
-            EntryKind::CharDevice { major, minor } => {
-                self.put(&folder, entry, |name| node(name, FileType::CharacterDevice, makedev(*major, *minor)))
-            }
-            EntryKind::BlockDevice { major, minor } => {
-                self.put(&folder, entry, |name| node(name, FileType::BlockDevice, makedev(*major, *minor)))
-            }
+            EntryKind::CharDevice { major, minor } => self.put(&folder, entry, |name| {
+                node(name, FileType::CharacterDevice, makedev(*major, *minor))
+            }),
+            EntryKind::BlockDevice { major, minor } => self.put(&folder, entry, |name| {
+                node(name, FileType::BlockDevice, makedev(*major, *minor))
+            }),
             EntryKind::Socket => {
                 self.problems.add(&entry.path, Unset::Socket, Errno::OPNOTSUPP);
                 Ok(Placed::Left)
             }
-            EntryKind::Directory | EntryKind::File(_) => Err(RestoreError::WrongCall { path: entry.path.clone() }),
+            EntryKind::Directory | EntryKind::File(_) => {
+                Err(RestoreError::WrongCall { path: entry.path.clone() })
+            }
         }
     }
 
@@ -42,7 +47,8 @@ impl Inner {
         entry: &Entry,
         make: impl Fn(&[u8]) -> rustix::io::Result<()>,
     ) -> Result<Placed, RestoreError> {
-        let is_device = matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+        let is_device =
+            matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
         let name = match self.make_somewhere(folder, entry, &make) {
             Ok(Some(name)) => name,
             Ok(None) => return Ok(Placed::Kept),
@@ -51,7 +57,9 @@ impl Inner {
                 self.problems.add(&entry.path, Unset::Device, Errno::PERM);
                 return Ok(Placed::Left);
             }
-            Err(Made::Failed(error)) => return Err(RestoreError::io(&entry.path, "make it", error)),
+            Err(Made::Failed(error)) => {
+                return Err(RestoreError::io(&entry.path, "make it", error));
+            }
         };
         let current = name.as_deref().unwrap_or(entry.path.name());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -86,7 +94,12 @@ impl Inner {
         }
     }
 
-    fn put_in_place(&self, folder: &OwnedFd, temporary: Option<&[u8]>, path: &TreePath) -> Result<(), RestoreError> {
+    fn put_in_place(
+        &self,
+        folder: &OwnedFd,
+        temporary: Option<&[u8]>,
+        path: &TreePath,
+    ) -> Result<(), RestoreError> {
         let Some(temporary) = temporary else { return Ok(()) };
         let moved = renameat(folder, temporary, folder, path.name());
         // Where both are names of one file already, a rename does nothing and leaves both; after a failure, one.
@@ -94,7 +107,12 @@ impl Inner {
         moved.map_err(|error| RestoreError::io(path, "put it in place", error))
     }
 
-    fn hard_link(&self, folder: &OwnedFd, entry: &Entry, first: &[u8]) -> Result<Placed, RestoreError> {
+    fn hard_link(
+        &self,
+        folder: &OwnedFd,
+        entry: &Entry,
+        first: &[u8],
+    ) -> Result<Placed, RestoreError> {
         let fail = |error: Errno| RestoreError::LinkTarget {
             path: entry.path.clone(),
             target: first.escape_ascii().to_string(),
@@ -104,7 +122,8 @@ impl Inner {
         let first_path = TreePath::new(first).map_err(|_| fail(Errno::INVAL))?;
         let first_folder = self.folder_of(&first_path)?;
         // Without AT_SYMLINK_FOLLOW: should a link stand there, the link itself gets another name.
-        let link = |name: &[u8]| linkat(&*first_folder, first_path.name(), folder, name, AtFlags::empty());
+        let link =
+            |name: &[u8]| linkat(&*first_folder, first_path.name(), folder, name, AtFlags::empty());
         match self.make_somewhere(folder, entry, link) {
             Ok(Some(temporary)) => {
                 self.put_in_place(folder, temporary.as_deref(), &entry.path)?;

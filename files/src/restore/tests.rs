@@ -7,7 +7,7 @@ use super::*;
 use crate::testing::{Stored, back_up, compare, made_up, made_up_file, restore_one};
 
 fn target(dir: &Path, existing: Existing) -> Target {
-    Target::create(dir, Options { existing, ..Options::default() }).unwrap()
+    Target::create(dir, Options { existing, sync: false, ..Options::default() }).unwrap()
 }
 
 fn link(path: &str, to: &str) -> Stored {
@@ -53,7 +53,10 @@ fn links_planted_in_the_target_are_not_followed() {
     symlink(outside.join("passwd"), inside.join("file")).unwrap();
     let target = target(&inside, Existing::Overwrite);
     let refused = restore_one(&made_up_file("a/b/passwd", b"evil"), &target).unwrap_err();
-    assert!(matches!(&refused, RestoreError::NotBelow { path } if path.to_string() == "a/b"), "{refused}");
+    assert!(
+        matches!(&refused, RestoreError::NotBelow { path } if path.to_string() == "a/b"),
+        "{refused}"
+    );
     // The link itself gives way, what it leads to doesn't.
     restore_one(&made_up_file("file", b"new"), &target).unwrap();
     assert_eq!(fs::read(outside.join("passwd")).unwrap(), b"precious");
@@ -74,7 +77,10 @@ fn hard_links_stay_below_the_target() {
     let target = target(&temp.path().join("in"), Existing::Refuse);
     for first in ["../secret", "/etc/passwd", "", "gone"] {
         let hard = made_up("h", EntryKind::HardLink(first.as_bytes().to_vec()));
-        assert!(matches!(restore_one(&hard, &target), Err(RestoreError::LinkTarget { .. })), "{first}");
+        assert!(
+            matches!(restore_one(&hard, &target), Err(RestoreError::LinkTarget { .. })),
+            "{first}"
+        );
     }
 }
 
@@ -110,7 +116,10 @@ fn the_policy_decides_what_gives_way() {
 fn an_unfinished_file_is_taken_away_and_too_much_data_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let target = target(temp.path(), Existing::Refuse);
-    let Created::Sink(sink) = target.create_file(&made_up_file("f", b"12345").entry).unwrap() else { panic!() };
+    let Created::Sink(sink) = target.create_file(&made_up_file("f", b"12345").entry).unwrap()
+    else {
+        panic!()
+    };
     assert!(matches!(sink.write_at(3, b"abc"), Err(RestoreError::BeyondEnd { size: 5, .. })));
     assert!(matches!(sink.write_at(u64::MAX, b"abc"), Err(RestoreError::BeyondEnd { .. })));
     sink.write_at(0, b"123").unwrap();
@@ -125,7 +134,9 @@ fn folders_that_are_there_keep_what_they_have_unless_overwritten() {
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).unwrap();
     xattr::set(&dir, "user.stale", b"1").unwrap();
-    for (existing, mode, stale) in [(Existing::Refuse, 0o711, true), (Existing::Overwrite, 0o755, false)] {
+    for (existing, mode, stale) in
+        [(Existing::Refuse, 0o711, true), (Existing::Overwrite, 0o755, false)]
+    {
         let target = target(temp.path(), existing);
         restore_one(&made_up("d", EntryKind::Directory), &target).unwrap();
         target.finish().unwrap();
@@ -154,7 +165,8 @@ fn an_entry_that_comes_before_its_folder_finds_one_and_the_folder_is_finished_al
 #[test]
 fn sockets_are_left_out_and_told() {
     let temp = tempfile::tempdir().unwrap();
-    let target = target(temp.path(), Existing::Refuse);
+    // This one waits for the disk, as restores do unless told otherwise.
+    let target = Target::create(temp.path(), Options::default()).unwrap();
     assert_eq!(target.place(&made_up("s", EntryKind::Socket).entry).unwrap(), Placed::Left);
     let problems = target.finish().unwrap();
     assert_eq!(problems.counts.into_iter().collect::<Vec<_>>(), [(Unset::Socket, 1)]);
@@ -176,7 +188,8 @@ fn without_rights_the_rest_is_restored_and_told() {
         rustix::thread::set_thread_uid(nobody).unwrap();
         let target = target(&dir, Existing::Refuse);
         restore_one(&program, &target).unwrap();
-        restore_one(&made_up("null", EntryKind::CharDevice { major: 1, minor: 3 }), &target).unwrap();
+        restore_one(&made_up("null", EntryKind::CharDevice { major: 1, minor: 3 }), &target)
+            .unwrap();
         target.finish().unwrap()
     })
     .join()
@@ -209,7 +222,9 @@ fn many_threads_restore_one_tree() {
     let mut snapshot = Vec::new();
     for d in 0..200 {
         snapshot.push(made_up(&format!("d{d:03}"), EntryKind::Directory));
-        snapshot.extend((0..5).map(|f| made_up_file(&format!("d{d:03}/f{f}"), format!("{d}-{f}").as_bytes())));
+        snapshot.extend(
+            (0..5).map(|f| made_up_file(&format!("d{d:03}/f{f}"), format!("{d}-{f}").as_bytes())),
+        );
     }
     let target = target(temp.path(), Existing::Refuse);
     std::thread::scope(|scope| {
@@ -224,4 +239,25 @@ fn many_threads_restore_one_tree() {
     });
     assert_eq!(target.finish().unwrap().total(), 0);
     assert_eq!(compare(temp.path(), &snapshot), []);
+}
+
+#[test]
+#[ignore = "a measurement: KEEPHOLD_TREE=/usr/share cargo test restore_speed -- --ignored --nocapture"]
+fn restore_speed() {
+    let from = PathBuf::from(std::env::var_os("KEEPHOLD_TREE").unwrap_or("/usr/share".into()));
+    let begun = std::time::Instant::now();
+    let snapshot = back_up(&from);
+    eprintln!("{} entries read with metadata in {:?}", snapshot.len(), begun.elapsed());
+    let temp = tempfile::tempdir().unwrap();
+    let begun = std::time::Instant::now();
+    let target = target(temp.path(), Existing::Refuse);
+    for stored in &snapshot {
+        restore_one(stored, &target).unwrap();
+    }
+    target.finish_dirs().unwrap();
+    eprintln!("restored in {:?}", begun.elapsed());
+    assert_eq!(target.finish().unwrap().total(), 0);
+    let begun = std::time::Instant::now();
+    assert_eq!(compare(temp.path(), &snapshot), []);
+    eprintln!("compared in {:?}", begun.elapsed());
 }

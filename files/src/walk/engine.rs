@@ -43,8 +43,18 @@ enum Slot {
 }
 
 impl Folder {
-    pub(super) fn waiting(path: Option<TreePath>, plan: Option<Arc<Plan>>, inside: Option<Inside>) -> Arc<Self> {
-        Arc::new(Self { path, plan, inside, slot: Mutex::new(Slot::Waiting), ready: Condvar::new() })
+    pub(super) fn waiting(
+        path: Option<TreePath>,
+        plan: Option<Arc<Plan>>,
+        inside: Option<Inside>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            plan,
+            inside,
+            slot: Mutex::new(Slot::Waiting),
+            ready: Condvar::new(),
+        })
     }
 
     /// Nothing to read: what is to be said after the entry stands already.
@@ -126,10 +136,11 @@ struct Shared {
 impl Shared {
     /// Reads a folder that the caller has claimed, and puts up the folders in it.
     fn read(&self, scanner: &mut Scanner, folder: &Folder, ahead: bool) {
-        let items = catch_unwind(AssertUnwindSafe(|| scanner.scan(&self.ground, folder))).unwrap_or_else(|_| {
-            let text = "reading it failed within Keephold; please report this";
-            vec![problem(Problem::said(folder.path.clone(), ProblemKind::Io, text))]
-        });
+        let items = catch_unwind(AssertUnwindSafe(|| scanner.scan(&self.ground, folder)))
+            .unwrap_or_else(|_| {
+                let text = "reading it failed within Keephold; please report this";
+                vec![problem(Problem::said(folder.path.clone(), ProblemKind::Io, text))]
+            });
         let children: Vec<_> = items
             .iter()
             .filter_map(|item| item.child.as_ref())
@@ -196,7 +207,8 @@ impl Walk {
         let plan = Arc::new(Plan::new(base, roots, |root| Filter::new(root, &lines, options))?);
         let inside = match &plan.named {
             Some(Named::Root(Some(filter))) => {
-                let device = rustix::fs::fstat(base.fd()).map_or(0, |raw| crate::stat::numbers(&raw).device);
+                let device =
+                    rustix::fs::fstat(base.fd()).map_or(0, |raw| crate::stat::numbers(&raw).device);
                 Some(Inside { filter: Arc::clone(filter), device, passing: false })
             }
             _ => None,
@@ -218,7 +230,12 @@ impl Walk {
             thread::Builder::new().name(format!("walk-{number}")).spawn(move || shared.work()).ok()
         };
         let threads = (0..count).filter_map(spawn).collect();
-        let mut walk = Self { shared: Arc::clone(&shared), threads, scanner: Scanner::default(), stack: Vec::new() };
+        let mut walk = Self {
+            shared: Arc::clone(&shared),
+            threads,
+            scanner: Scanner::default(),
+            stack: Vec::new(),
+        };
         walk.enter(&top);
         Ok(walk)
     }

@@ -18,8 +18,10 @@ pub(super) const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f0
 pub(super) fn pattern_lines(options: &Options) -> Result<Vec<String>, WalkError> {
     let mut lines = options.exclude.clone();
     for file in &options.exclude_files {
-        let bytes =
-            fs::read(file).map_err(|error| WalkError::PatternFile { file: file.clone(), error: error.to_string() })?;
+        let bytes = fs::read(file).map_err(|error| WalkError::PatternFile {
+            file: file.clone(),
+            error: error.to_string(),
+        })?;
         let text = String::from_utf8(bytes).map_err(|_| WalkError::PatternFile {
             file: file.clone(),
             error: "it isn't UTF-8 text; write other bytes of a name as '?'".to_owned(),
@@ -44,20 +46,27 @@ impl Filter {
     /// The filter for the root at `root`, a tree path (empty for the base itself).
     pub(super) fn new(root: &[u8], lines: &[String], options: &Options) -> Result<Self, WalkError> {
         let mut builder = GitignoreBuilder::new("");
+        // A slip is better told than taken for a name with a bracket in it, which can be written as `\[`.
+        builder.allow_unclosed_class(false);
         for line in lines {
             let anchored = anchor(line, root);
-            builder
-                .add_line(None, anchored.as_deref().unwrap_or(line))
-                .map_err(|error| WalkError::Pattern { pattern: line.clone(), error: error.to_string() })?;
+            builder.add_line(None, anchored.as_deref().unwrap_or(line)).map_err(|error| {
+                WalkError::Pattern { pattern: line.clone(), error: error.to_string() }
+            })?;
         }
-        let matcher = builder
-            .build()
-            .map_err(|error| WalkError::Pattern { pattern: lines.join(", "), error: error.to_string() })?;
+        let matcher = builder.build().map_err(|error| WalkError::Pattern {
+            pattern: lines.join(", "),
+            error: error.to_string(),
+        })?;
         Ok(Self {
             matcher: (!matcher.is_empty()).then_some(matcher),
             prefix: if root.is_empty() { 0 } else { root.len() + 1 },
             caches: options.exclude_caches,
-            markers: options.exclude_if_present.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            markers: options
+                .exclude_if_present
+                .iter()
+                .map(|name| name.as_bytes().to_vec())
+                .collect(),
             one_file_system: options.one_file_system,
         })
     }
@@ -135,7 +144,10 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_a_gitignore_in_the_root() {
-        let filter = filter("srv/www", &["*.log", "!keep.log", "/top", "logs/", "a/**/z", "# note", r"\#odd", "sp\\ "]);
+        let filter = filter(
+            "srv/www",
+            &["*.log", "!keep.log", "/top", "logs/", "a/**/z", "# note", r"\#odd", "sp\\ "],
+        );
         for (path, is_dir, out) in [
             ("srv/www/x.log", false, true),
             ("srv/www/deep/er/x.log", false, true),

@@ -3,11 +3,13 @@
 //! ```text
 //! roots ─▶ plan ─▶ engine: which folder next, and in which order they come out
 //!                    └─▶ scan: one folder's names, filtered, stat'ed, sorted
+//!                          └─▶ descend: what is to be read below each
 //! ```
 //! A folder is opened by its whole path below the base, with symbolic links refused, and closed once it is read, so
 //! that the number of open descriptors is that of the threads, however deep or wide the tree. Memory holds the folders
 //! being read and a bounded window of entries read ahead.
 
+mod descend;
 mod engine;
 mod filter;
 mod roots;
@@ -94,7 +96,9 @@ pub enum WalkError {
         root: PathBuf,
     },
     /// A pattern that can't be understood.
-    #[error("the exclude pattern '{pattern}' can't be understood: {error}; patterns are written as in a .gitignore")]
+    #[error(
+        "the exclude pattern '{pattern}' can't be understood: {error}; patterns are written as in a .gitignore"
+    )]
     Pattern {
         /// The pattern.
         pattern: String,

@@ -10,9 +10,10 @@ use keephold_vault::tree::TreePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
 
+use super::descend::{go_on, missing, scan_way};
 use super::engine::Folder;
 use super::filter::{CACHE_SIGNATURE, CACHE_TAG, Counters, Filter};
-use super::roots::{Named, Plan};
+use super::roots::Plan;
 use super::{Step, Walked};
 use crate::{Base, Kind, Problem, ProblemKind, stat};
 
@@ -75,7 +76,13 @@ impl Scanner {
     }
 
     /// A folder within a root: all that it holds.
-    fn scan_whole(&mut self, ground: &Ground, folder: &Folder, inside: &Inside, items: &mut Vec<Item>) {
+    fn scan_whole(
+        &mut self,
+        ground: &Ground,
+        folder: &Folder,
+        inside: &Inside,
+        items: &mut Vec<Item>,
+    ) {
         let path = folder.bytes();
         let fd = match ground.base.open_quietly(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
@@ -133,7 +140,13 @@ impl Scanner {
     }
 
     /// Leaves only the tag or marker, and roots, where the folder holds one.
-    fn apply_markers(&mut self, ground: &Ground, fd: &OwnedFd, inside: &Inside, plan: Option<&Plan>) {
+    fn apply_markers(
+        &mut self,
+        ground: &Ground,
+        fd: &OwnedFd,
+        inside: &Inside,
+        plan: Option<&Plan>,
+    ) {
         let filter = &inside.filter;
         if !filter.caches && filter.markers.is_empty() {
             return;
@@ -142,8 +155,11 @@ impl Scanner {
         let tagged = filter.caches
             && self.names.iter().any(|n| &self.arena[n.start..n.end] == CACHE_TAG)
             && has_cache_signature(fd);
-        let marker =
-            self.names.iter().map(|n| name(&self.arena, n)).find(|name| filter.markers.contains(name));
+        let marker = self
+            .names
+            .iter()
+            .map(|n| name(&self.arena, n))
+            .find(|name| filter.markers.contains(name));
         let (keep, counter) = match (tagged, marker) {
             (true, _) => (CACHE_TAG.to_vec(), &ground.counters.by_cache_tag),
             (false, Some(marker)) => (marker, &ground.counters.by_marker),
@@ -159,7 +175,14 @@ impl Scanner {
     }
 
     /// Looks at one name: nothing if it is left out.
-    fn look(&self, ground: &Ground, folder: &Folder, inside: &Inside, fd: &OwnedFd, index: usize) -> Option<Item> {
+    fn look(
+        &self,
+        ground: &Ground,
+        folder: &Folder,
+        inside: &Inside,
+        fd: &OwnedFd,
+        index: usize,
+    ) -> Option<Item> {
         let name = &self.names[index];
         let with_nul = self.arena.get(name.start..=name.end)?;
         let bytes = &self.arena[name.start..name.end];
@@ -202,119 +225,6 @@ impl Scanner {
     }
 }
 
-/// Decides whether and how to descend.
-fn go_on(ground: &Ground, inside: &Inside, walked: Walked, plan: Option<&Arc<Plan>>, left_out: bool) -> Item {
-    if walked.kind != Kind::Directory || plan.is_some_and(|plan| plan.named.is_some()) {
-        return with_plan(walked, plan, Some(inside));
-    }
-    let other = inside.filter.one_file_system && walked.stat.device != inside.device;
-    if other {
-        bump(&ground.counters.other_file_systems);
-    }
-    let pseudo = ground.base.is_host() && is_pseudo(walked.path.as_bytes());
-    if !(other || pseudo || left_out) {
-        return with_plan(walked, plan, Some(inside));
-    }
-    if plan.is_some() {
-        return with_plan(walked, plan, Some(&Inside { passing: true, ..inside.clone() }));
-    }
-    let child = pseudo.then(|| Folder::said(Problem::said(
-        Some(walked.path.clone()),
-        ProblemKind::PseudoSkipped,
-        "holds no files of its own, so it isn't descended into; name it as a root to back it up all the same",
-    )));
-    Item { step: Step::Entry(walked), child }
-}
-
-/// A folder on the way to roots: only what is named in it.
-fn scan_way(ground: &Ground, folder: &Folder, items: &mut Vec<Item>) {
-    let Some(plan) = folder.plan.as_ref().filter(|plan| !plan.children.is_empty()) else { return };
-    let fd = match ground.base.open_at(folder.bytes(), OFlags::PATH | OFlags::DIRECTORY) {
-        Ok(fd) => fd,
-        Err(error) => {
-            // Otherwise the failure to list it has already been told.
-            if items.is_empty() {
-                items.push(problem(Problem::new(folder.path.clone(), error)));
-            }
-            items.extend(plan.children.iter().flat_map(|(name, below)| missing(folder, name, below)));
-            return;
-        }
-    };
-    for (name, below) in &plan.children {
-        let path = match join(folder, name) {
-            Ok(path) => path,
-            Err(too_deep) => {
-                items.push(problem(too_deep));
-                continue;
-            }
-        };
-        let Ok(c_name) = std::ffi::CString::new(name.as_slice()) else { continue };
-        match look_at(&fd, &c_name, path) {
-            Ok(walked) => items.push(with_plan(walked, Some(below), folder.inside.as_ref())),
-            Err(gone) if gone.kind == ProblemKind::Vanished => items.extend(missing(folder, name, below)),
-            Err(other) => items.push(problem(*other)),
-        }
-    }
-}
-
-/// An entry and how the walk goes on below it, by what the plan says of it.
-fn with_plan(walked: Walked, plan: Option<&Arc<Plan>>, inside: Option<&Inside>) -> Item {
-    let path = walked.path.clone();
-    let named = plan.and_then(|plan| plan.named.as_ref());
-    let child = match (walked.kind, named) {
-        (Kind::Directory, _) => {
-            let inside = match named {
-                Some(Named::Root(Some(filter))) => {
-                    Some(Inside { filter: Arc::clone(filter), device: walked.stat.device, passing: false })
-                }
-                // A root within a root: merged into it, but on the device that it lies on itself.
-                Some(Named::Root(None)) => {
-                    inside.map(|i| Inside { device: walked.stat.device, passing: false, ..i.clone() })
-                }
-                _ => inside.cloned(),
-            };
-            Some(Folder::waiting(Some(path), plan.cloned(), inside))
-        }
-        (Kind::Symlink, Some(Named::Root(_))) => Some(Folder::said(Problem::said(
-            Some(path),
-            ProblemKind::RootIsLink,
-            "is a symbolic link: the link is backed up, not what it leads to; name the true path as well",
-        ))),
-        (Kind::Symlink, Some(Named::Way(to))) => Some(Folder::said(Problem::said(
-            Some(path),
-            ProblemKind::RootThroughLink,
-            format!("is a symbolic link on the way to a root, which is backed up as /{}", String::from_utf8_lossy(to)),
-        ))),
-        // Something on the way that is no folder: what was named below it isn't there.
-        (_, _) => plan.filter(|plan| !plan.children.is_empty()).map(|plan| {
-            let folder = Folder::waiting(Some(path), Some(Arc::clone(plan)), None);
-            let gone = plan.children.iter().flat_map(|(name, below)| missing(&folder, name, below)).collect();
-            folder.set(gone, false);
-            folder
-        }),
-    };
-    Item { step: Step::Entry(walked), child }
-}
-
-fn missing(folder: &Folder, name: &[u8], below: &Plan) -> Vec<Item> {
-    let mut path = folder.bytes().to_vec();
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    let missing = |root: Vec<u8>| {
-        Problem {
-            path: TreePath::new(root).ok(),
-            kind: ProblemKind::RootMissing,
-            error: io::Error::new(
-                io::ErrorKind::NotFound,
-                "doesn't exist, though it is to be backed up; mount it, or take it out of the job",
-            ),
-        }
-    };
-    below.roots_below(&path).into_iter().map(|root| problem(missing(root))).collect()
-}
-
 pub(super) fn root_empty(path: Option<TreePath>, left_out: bool) -> Problem {
     let text = if left_out {
         "everything in it is left out by the excludes, so nothing of it is backed up; check them"
@@ -328,24 +238,29 @@ pub(super) fn problem(problem: Problem) -> Item {
     Item { step: Step::Problem(Box::new(problem)), child: None }
 }
 
-fn look_at(fd: &OwnedFd, name: &CStr, path: TreePath) -> Result<Walked, Box<Problem>> {
+pub(super) fn look_at(fd: &OwnedFd, name: &CStr, path: TreePath) -> Result<Walked, Box<Problem>> {
     let raw = match statat(fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(raw) => raw,
         Err(error) => return Err(Box::new(Problem::new(Some(path), error))),
     };
     match stat::from_raw(&raw) {
         Some((kind, stat)) => Ok(Walked { path, kind, stat }),
-        None => Err(Box::new(Problem::said(Some(path), ProblemKind::Io, "is of no kind that Linux knows"))),
+        None => Err(Box::new(Problem::said(
+            Some(path),
+            ProblemKind::Io,
+            "is of no kind that Linux knows",
+        ))),
     }
 }
 
-fn join(folder: &Folder, name: &[u8]) -> Result<TreePath, Problem> {
+pub(super) fn join(folder: &Folder, name: &[u8]) -> Result<TreePath, Problem> {
     let joined = match &folder.path {
         Some(path) => path.join(name),
         None => TreePath::new(name),
     };
     joined.map_err(|_| {
-        let text = "holds an entry whose path is longer than a snapshot takes (64 KiB); it is left out";
+        let text =
+            "holds an entry whose path is longer than a snapshot takes (64 KiB); it is left out";
         Problem::said(folder.path.clone(), ProblemKind::TooDeep, text)
     })
 }
@@ -365,10 +280,6 @@ fn has_cache_signature(folder: &OwnedFd) -> bool {
     rustix::io::read(&fd, &mut head) == Ok(head.len()) && head == *CACHE_SIGNATURE
 }
 
-fn is_pseudo(path: &[u8]) -> bool {
-    matches!(path, b"proc" | b"sys" | b"dev")
-}
-
-fn bump(counter: &AtomicU64) {
+pub(super) fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -44,7 +44,20 @@ fn tree(paths: &[&str]) -> tempfile::TempDir {
 fn parents_of_roots_come_along_and_nested_roots_are_merged() {
     let temp = tree(&["a/b/c/file", "a/b/d", "a/other", "z/inner/deep/x"]);
     let (seen, _) = walk(temp.path(), &["/a/b", "/a/b/c", "/z/inner/deep"], &Options::default());
-    assert_eq!(seen, ["a", "a/b", "a/b/c", "a/b/c/file", "a/b/d", "z", "z/inner", "z/inner/deep", "z/inner/deep/x"]);
+    assert_eq!(
+        seen,
+        [
+            "a",
+            "a/b",
+            "a/b/c",
+            "a/b/c/file",
+            "a/b/d",
+            "z",
+            "z/inner",
+            "z/inner/deep",
+            "z/inner/deep/x"
+        ]
+    );
     let (all, _) = walk(temp.path(), &["/", "/a/b"], &Options::default());
     assert_eq!(all.len(), 10, "{all:?}");
 }
@@ -53,7 +66,11 @@ fn parents_of_roots_come_along_and_nested_roots_are_merged() {
 fn missing_and_empty_roots_are_told_apart() {
     let temp = tree(&["empty/", "full/x.log", "file"]);
     let options = Options { exclude: vec!["*.log".into()], ..Options::default() };
-    let (seen, excluded) = walk(temp.path(), &["/empty", "/full", "/gone/deep", "/gone/deeper", "/file/below"], &options);
+    let (seen, excluded) = walk(
+        temp.path(),
+        &["/empty", "/full", "/gone/deep", "/gone/deeper", "/file/below"],
+        &options,
+    );
     assert_eq!(
         seen,
         [
@@ -78,30 +95,83 @@ fn links_as_roots_and_on_the_way_are_reported() {
     let (seen, _) = walk(temp.path(), &["/way/dir", "/end"], &Options::default());
     assert_eq!(
         seen,
-        ["end", "!RootIsLink end", "real", "real/dir", "real/dir/file", "way", "!RootThroughLink way"]
+        [
+            "end",
+            "!RootIsLink end",
+            "real",
+            "real/dir",
+            "real/dir/file",
+            "way",
+            "!RootThroughLink way"
+        ]
     );
 }
 
 #[test]
 fn patterns_leave_out_but_never_a_root() {
     let temp = tree(&["r/a.log", "r/keep/in.log", "r/cache/x", "r/cache/kept/y", "r/sub/cache/z"]);
-    let options = Options { exclude: vec!["*.log".into(), "/r/cache".into()], ..Options::default() };
+    let options =
+        Options { exclude: vec!["*.log".into(), "/r/cache".into()], ..Options::default() };
     let (seen, excluded) = walk(temp.path(), &["/r", "/r/cache/kept"], &options);
     assert_eq!(
         seen,
-        ["r", "r/cache", "r/cache/kept", "r/cache/kept/y", "r/keep", "r/sub", "r/sub/cache", "r/sub/cache/z"]
+        [
+            "r",
+            "r/cache",
+            "r/cache/kept",
+            "r/cache/kept/y",
+            "r/keep",
+            "r/sub",
+            "r/sub/cache",
+            "r/sub/cache/z"
+        ]
     );
     assert_eq!(excluded.by_pattern, 2);
 }
 
 #[test]
+fn files_of_patterns_are_read_and_mistakes_stop_the_walk() {
+    let temp = tree(&["r/a.log", "r/b", "r/c"]);
+    let file = temp.path().join("patterns");
+    fs::write(&file, "# what to leave out\n*.log\n\n/c\n").unwrap();
+    let options = Options { exclude_files: vec![file.clone()], ..Options::default() };
+    assert_eq!(walk(temp.path(), &["/r"], &options).0, ["r", "r/b"]);
+
+    let base = Base::open(temp.path()).unwrap();
+    let start = |roots: &[&str], options: &Options| {
+        let roots: Vec<_> = roots.iter().map(PathBuf::from).collect();
+        Walk::start(&base, &roots, options).err()
+    };
+    fs::write(&file, b"\xff").unwrap();
+    assert!(matches!(start(&["/r"], &options), Some(WalkError::PatternFile { .. })));
+    fs::remove_file(&file).unwrap();
+    assert!(matches!(start(&["/r"], &options), Some(WalkError::PatternFile { .. })));
+    let bad = Options { exclude: vec!["a[".into()], ..Options::default() };
+    assert!(matches!(start(&["/r"], &bad), Some(WalkError::Pattern { .. })));
+    assert!(matches!(start(&["r"], &Options::default()), Some(WalkError::BadRoot { .. })));
+    assert!(matches!(start(&["/r/../x"], &Options::default()), Some(WalkError::BadRoot { .. })));
+    assert!(matches!(start(&[], &Options::default()), Some(WalkError::NoRoot)));
+}
+
+#[test]
 fn tagged_caches_and_marked_folders_keep_only_their_mark() {
-    let temp = tree(&["c/data", "c/sub/x", "fake/CACHEDIR.TAG", "fake/data", "m/.nobackup", "m/data"]);
-    fs::write(temp.path().join("c/CACHEDIR.TAG"), b"Signature: 8a477f597d28d172789f06886806bc55\n# more").unwrap();
-    let options =
-        Options { exclude_caches: true, exclude_if_present: vec![".nobackup".into()], ..Options::default() };
+    let temp =
+        tree(&["c/data", "c/sub/x", "fake/CACHEDIR.TAG", "fake/data", "m/.nobackup", "m/data"]);
+    fs::write(
+        temp.path().join("c/CACHEDIR.TAG"),
+        b"Signature: 8a477f597d28d172789f06886806bc55\n# more",
+    )
+    .unwrap();
+    let options = Options {
+        exclude_caches: true,
+        exclude_if_present: vec![".nobackup".into()],
+        ..Options::default()
+    };
     let (seen, excluded) = walk(temp.path(), &["/"], &options);
-    assert_eq!(seen, ["c", "c/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/data", "m", "m/.nobackup"]);
+    assert_eq!(
+        seen,
+        ["c", "c/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/data", "m", "m/.nobackup"]
+    );
     assert_eq!((excluded.by_cache_tag, excluded.by_marker), (2, 1));
 }
 
@@ -112,7 +182,11 @@ fn a_folder_that_cannot_be_read_is_a_problem_and_the_rest_goes_on() {
     }
     let temp = tree(&["a/closed/x", "a/open/y"]);
     fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    fs::set_permissions(temp.path().join("a/closed"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(
+        temp.path().join("a/closed"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
     let path = temp.path().to_owned();
     // Only this thread becomes nobody (in the kernel, ids belong to threads); the walk does without helpers.
     let seen = std::thread::spawn(move || {
@@ -130,7 +204,11 @@ fn another_file_system_is_not_entered() {
     }
     let temp = tree(&["r/here", "r/mnt/"]);
     let at = temp.path().join("r/mnt");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&at).status().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&at)
+        .status()
+        .unwrap();
     assert!(mounted.success(), "a tmpfs can't be mounted, so this can't be tested here");
     fs::write(at.join("there"), b"x").unwrap();
     let within = Options { one_file_system: true, ..Options::default() };
@@ -149,22 +227,39 @@ fn the_hosts_pseudo_file_systems_are_skipped_with_a_note() {
     let everything_else = ["/*", "!/proc", "!/sys", "!/dev"].map(str::to_owned).to_vec();
     let options = Options { exclude: everything_else, ..Options::default() };
     let (seen, _) = walk(Path::new("/"), &["/"], &options);
-    assert_eq!(seen, ["dev", "!PseudoSkipped dev", "proc", "!PseudoSkipped proc", "sys", "!PseudoSkipped sys"]);
+    assert_eq!(
+        seen,
+        ["dev", "!PseudoSkipped dev", "proc", "!PseudoSkipped proc", "sys", "!PseudoSkipped sys"]
+    );
 }
 
-#[test]
-fn trees_deeper_than_the_kernels_longest_path_are_walked() {
+fn deep(length: usize) -> tempfile::TempDir {
     use rustix::fs::{Mode, OFlags, mkdirat, openat};
     let temp = tempfile::tempdir().unwrap();
-    let name = "n".repeat(60);
+    let name = "n".repeat(length);
     let mut here = rustix::fs::open(temp.path(), OFlags::PATH, Mode::empty()).unwrap();
     for _ in 0..300 {
         mkdirat(&here, name.as_str(), Mode::RWXU).unwrap();
         here = openat(&here, name.as_str(), OFlags::PATH, Mode::empty()).unwrap();
     }
+    temp
+}
+
+#[test]
+fn trees_deeper_than_the_kernels_longest_path_are_walked() {
+    let temp = deep(60);
     let (seen, _) = walk(temp.path(), &["/"], &Options::default());
     assert_eq!(seen.len(), 300);
     assert_eq!(seen[299].len(), 300 * 61 - 1);
+}
+
+#[test]
+fn what_is_deeper_than_a_snapshot_takes_is_told() {
+    let temp = deep(255);
+    let (seen, _) = walk(temp.path(), &["/"], &Options::default());
+    let (problem, entries) = seen.split_last().unwrap();
+    assert_eq!(entries.len(), 256);
+    assert!(problem.starts_with("!TooDeep nnn"));
 }
 
 #[test]
@@ -205,13 +300,25 @@ fn walk_speed() {
     let root = PathBuf::from(std::env::var_os("KEEPHOLD_WALK").unwrap_or("/usr".into()));
     for _ in 0..5 {
         let begun = std::time::Instant::now();
-        let count = Walk::start(&Base::host().unwrap(), std::slice::from_ref(&root), &Options::default()).unwrap().count();
+        let count =
+            Walk::start(&Base::host().unwrap(), std::slice::from_ref(&root), &Options::default())
+                .unwrap()
+                .count();
         eprintln!("{count} entries in {:?}", begun.elapsed());
     }
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let bytes = prop_oneof![Just(b'a'), Just(b'b'), Just(b'-'), Just(b'.'), Just(b'0'), Just(b'\n'), Just(0xff), Just(b'!')];
+    let bytes = prop_oneof![
+        Just(b'a'),
+        Just(b'b'),
+        Just(b'-'),
+        Just(b'.'),
+        Just(b'0'),
+        Just(b'\n'),
+        Just(0xff),
+        Just(b'!')
+    ];
     prop::collection::vec(bytes, 1..4).prop_filter("no dots", |name| name != b"." && name != b"..")
 }
 

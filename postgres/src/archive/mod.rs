@@ -14,6 +14,7 @@
 //! that is PostgreSQL 9.0 to 18). `pg_dump` never writes lengths that it doesn't fill, so no length is believed before its bytes
 //! came, and none decides how much memory is taken.
 
+mod blocks;
 mod error;
 mod header;
 mod parser;

@@ -1,7 +1,9 @@
 //! The parser: what comes after what, and whether all of it came.
 
 use super::{
-    ArchiveError, ArchiveSummary, LargeObjects, Observer, TableDigest, TocEntry, full_name,
+    ArchiveError, ArchiveSummary, Observer, TableDigest, TocEntry,
+    blocks::{LargeObject, columns, damaged_data, large_object, start_of_int},
+    full_name,
     header::{Header, HeaderReader},
     primitive::{Cursor, Fixed},
     rows::{BadRows, Rows},
@@ -67,14 +69,6 @@ struct Table {
     index: usize,
     start: u64,
     rows: Rows,
-    chunk: u64,
-}
-
-#[derive(Debug)]
-struct LargeObject {
-    oid: u32,
-    hasher: blake3::Hasher,
-    bytes: u64,
     chunk: u64,
 }
 
@@ -298,7 +292,7 @@ impl Parser {
         }
         match entry.kind.as_str() {
             "ENCODING" => {
-                self.summary.encoding = entry.definition.split('\'').nth(1).map(str::to_owned)
+                self.summary.encoding = entry.definition.split('\'').nth(1).map(str::to_owned);
             }
             "DATABASE" => self.summary.create_database = Some(entry.definition),
             _ => {}
@@ -438,58 +432,4 @@ impl Parser {
             .map(|table| format!("table {}", table.full_name()))
             .unwrap_or_default()
     }
-}
-
-/// Reads on in a large object: whether it came to its end.
-fn large_object(
-    object: &mut LargeObject,
-    cursor: &mut Cursor<'_>,
-    fixed: &mut Fixed,
-    width: usize,
-    all: &mut LargeObjects,
-) -> Result<bool, ArchiveError> {
-    loop {
-        if object.chunk == 0 {
-            let Some(length) = fixed.int(cursor, width) else { return Ok(false) };
-            let at = start_of_int(cursor, width);
-            let Some(length) = length.and_then(|length| u64::try_from(length).ok()) else {
-                return Err(damaged_data(
-                    &format!("large object {}", object.oid),
-                    at,
-                    "an impossible chunk length",
-                ));
-            };
-            if length == 0 {
-                all.set.add(object.hasher.finalize().as_bytes());
-                all.bytes += object.bytes;
-                return Ok(true);
-            }
-            object.chunk = length;
-        }
-        let piece = cursor.take(object.chunk);
-        if piece.is_empty() {
-            return Ok(false);
-        }
-        object.hasher.update(piece);
-        object.bytes += piece.len() as u64;
-        object.chunk -= piece.len() as u64;
-    }
-}
-
-/// Where the integer that was just read began, however many feeds it came in.
-fn start_of_int(cursor: &Cursor<'_>, width: usize) -> u64 {
-    cursor.offset.saturating_sub(width as u64 + 1)
-}
-
-fn damaged_data(item: &str, offset: u64, what: &str) -> ArchiveError {
-    ArchiveError::Data { item: item.to_owned(), offset, what: what.to_owned() }
-}
-
-/// The column list of `COPY schema.name (a, b) FROM stdin;`; empty for a table without columns.
-fn columns(copy: &str, schema: &str, name: &str) -> String {
-    // Schema and name may hold parentheses and quotes themselves, so skip them by their length at least.
-    let from = "COPY ".len() + schema.len() + name.len();
-    let list = copy.get(from..).and_then(|rest| Some(&rest[rest.find(" (")? + 1..]));
-    let end = list.and_then(|list| list.rfind(" FROM stdin"));
-    list.zip(end).and_then(|(list, end)| list.get(..end)).unwrap_or_default().to_owned()
 }

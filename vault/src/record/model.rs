@@ -126,6 +126,8 @@ pub struct PgReport {
     pub data_checksums: bool,
     /// Whether it was a standby.
     pub standby: bool,
+    /// The locale of its `money` values: a server that restores them for comparison needs the same.
+    pub lc_monetary: String,
     /// Version of the `pg_dump` that was used.
     pub pg_dump_version: String,
     /// The databases that were dumped.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::local::LocalStore;
 use super::s3::S3Store;
+use super::s3::clock::check_offset;
 use super::target::{TargetOptions, TargetUrl};
 use super::{LockPolicy, Protection, Prune, Store, StoreError};
 
@@ -77,6 +78,9 @@ pub async fn ensure_lockable(
             target: store.url(),
             detail: "Object Lock is not enabled on the bucket".into(),
         });
+    }
+    if policy != LockPolicy::None {
+        check_offset(store.clock_offset_ms(), &store.url())?;
     }
     Ok(protection)
 }

@@ -502,7 +502,7 @@ impl Known {
     /// at all, to `until`. Answers the segments for the record, newest first, and the soonest end of a lock.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if a pack is gone: the run must be done again, and will store what it held.
+    /// [`Error::Gone`] if a pack is: the run must be done again, and will store what it held.
     pub(crate) async fn commit(
         &mut self,
         needed: Timestamp,
@@ -545,9 +545,7 @@ impl Known {
             .write(&self.lock_path(&segment.id))?;
         }
         if gone > 0 {
-            return Err(Error::Stopped(format!(
-                "{gone} objects that the snapshot needs are gone from the vault; what they held must be stored again"
-            )));
+            return Err(Error::Gone { objects: gone });
         }
         Ok((refs, soonest.filter(|_| self.locks)))
     }

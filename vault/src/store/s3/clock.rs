@@ -41,20 +41,34 @@ impl Clock {
     /// # Errors
     /// [`StoreError::ClockSkew`].
     pub(super) fn check(&self, target: &str) -> Result<(), StoreError> {
-        match self.offset_ms() {
-            Some(ms) if ms.abs() > OFFSET_MAX_MS => Err(self.skew(target)),
-            _ => Ok(()),
-        }
+        check_offset(self.offset_ms(), target)
     }
 
-    /// The error for a difference that the server, or [`check`](Self::check), found too large.
+    /// The error for a difference that the server itself found too large.
     pub(super) fn skew(&self, target: &str) -> StoreError {
-        let ms = self.offset_ms().unwrap_or_default();
-        StoreError::ClockSkew {
-            target: target.to_owned(),
-            offset_s: ms.unsigned_abs() / 1000,
-            direction: if ms < 0 { "ahead of" } else { "behind" },
-        }
+        skew(self.offset_ms().unwrap_or_default(), target)
+    }
+}
+
+/// Refuses a difference (server less host, in milliseconds) that is too large to set locks by.
+///
+/// # Errors
+/// [`StoreError::ClockSkew`].
+pub(in crate::store) fn check_offset(
+    offset_ms: Option<i64>,
+    target: &str,
+) -> Result<(), StoreError> {
+    match offset_ms {
+        Some(ms) if ms.abs() > OFFSET_MAX_MS => Err(skew(ms, target)),
+        _ => Ok(()),
+    }
+}
+
+fn skew(offset_ms: i64, target: &str) -> StoreError {
+    StoreError::ClockSkew {
+        target: target.to_owned(),
+        offset_s: offset_ms.unsigned_abs() / 1000,
+        direction: if offset_ms < 0 { "ahead of" } else { "behind" },
     }
 }
 

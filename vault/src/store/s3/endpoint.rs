@@ -88,7 +88,7 @@ fn encode_into(out: &mut String, text: &str, keep_slashes: bool) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte))
+                out.push(char::from(byte));
             }
             b'/' if keep_slashes => out.push('/'),
             _ => {

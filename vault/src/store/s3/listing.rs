@@ -92,7 +92,9 @@ fn pages<'a>(
                     // A server that repeats itself would keep us here for ever.
                     Some(more) if more != query => queue.push_back(more),
                     _ => {
-                        return Err(odd("the listing is cut short, and doesn't say how it goes on"));
+                        return Err(odd(
+                            "the listing is cut short, and doesn't say how it goes on",
+                        ));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! S3 and its compatibles: locks by Object Lock, set by the request that writes.
 
 mod client;
-mod clock;
+pub(super) mod clock;
 mod credentials;
 mod endpoint;
 mod listing;
@@ -292,9 +292,6 @@ impl Store for S3Store {
         let mut notes = Vec::new();
         let versioning = versioning.map_err(|note| notes.push(note)).ok();
         notes.extend(lock.note.clone());
-        if self.policy != LockPolicy::None && lock.enabled != Some(false) {
-            self.client.clock.check(&self.client.target)?;
-        }
         let strength = match (self.policy, lock.enabled) {
             (LockPolicy::None, _) => {
                 notes.push("lock = \"none\": nothing that is written is locked".into());
@@ -341,6 +338,13 @@ impl Store for S3Store {
 #[async_trait]
 impl Prune for S3Store {
     async fn delete(&self, key: &ObjectKey, version: Option<&VersionId>) -> Result<(), StoreError> {
+        if version.is_none() && self.policy != LockPolicy::None {
+            return Err(StoreError::Config {
+                detail: format!(
+                    "{key} can't be deleted without naming the version: that would only hide it"
+                ),
+            });
+        }
         let path = self.path(key);
         // Never without a version: where versions are kept that would only hide the object. `null` names the
         // object of a bucket that keeps none.

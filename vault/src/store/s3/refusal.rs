@@ -41,7 +41,11 @@ impl Refusal {
     /// The server's words, for a message.
     pub(super) fn words(&self) -> String {
         match (self.code.as_str(), self.message.as_str()) {
-            ("", _) => format!("HTTP status {}", self.status),
+            ("", _) if self.status == 403 => "HTTP status 403".into(),
+            ("", _) => format!(
+                "HTTP status {} in words that aren't S3's: is the endpoint right?",
+                self.status
+            ),
             (code, "") => format!("{code} (HTTP status {})", self.status),
             (code, message) => format!("{code}: {message}"),
         }
@@ -66,10 +70,10 @@ impl Refusal {
         matches!(self.status, 401 | 403)
     }
 
-    /// Whether the object or version isn't there; 405 answers a read of a delete marker's version.
+    /// Whether the object or version isn't there, in words that only an S3 server uses: a bare 404 of some proxy
+    /// must never pass for a missing object. 405 answers a read of a delete marker's version.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self.code.as_str(), "NoSuchKey" | "NoSuchVersion")
-            || (self.status == 404 && self.code.is_empty())
             || (self.status == 405 && self.code == "MethodNotAllowed")
             || (self.status == 400
                 && self.code == "InvalidArgument"

@@ -170,11 +170,13 @@ impl S3Store {
         let path = self.path(key);
         let call = Call::new("HEAD", Some(&path), "look at", key.as_str())
             .header("x-amz-checksum-mode", "ENABLED");
-        let answer = match self.send(&call).await {
-            Ok(answer) => answer,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(e),
-        };
+        let answer = self.client.send(&call).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        if !answer.is_success() {
+            return Err(self.error(&call, &Refusal::of(&answer)));
+        }
         let version = answer
             .header("x-amz-version-id")
             .filter(|v| *v != "null")

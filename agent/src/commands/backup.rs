@@ -1,0 +1,291 @@
+//! `keephold backup`: runs jobs.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use keephold_cli::exit::{Exit, usage};
+use keephold_cli::human;
+use keephold_cli::keys::{HostKeys, default_cache, default_folder};
+use keephold_cli::target::TargetArgs;
+use keephold_vault::record::{Record, SourceReport, Status};
+use keephold_vault::write::Settings;
+use serde::Serialize;
+
+use crate::config::{self, Config, DirectoryTable, FILE, Job, PostgresTable};
+use crate::open::OpenVault;
+use crate::run::{Outcome, Runner, Watch};
+use crate::source::Stop;
+
+/// Back up jobs of the configuration file, or paths and databases named here.
+///
+/// Exit codes: 0 all done; 1 a run failed; 2 the command line or the configuration is wrong; 3 done, with warnings.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    keephold backup                                          all jobs of /etc/keephold/keephold.toml\n  \
+    keephold backup etc main                                 two of them\n  \
+    keephold backup --vault file:///srv/vault /etc /home     paths, without a configuration file\n  \
+    keephold backup --vault s3://b/p --postgres 'service=main'")]
+pub(crate) struct BackupArgs {
+    /// Jobs of the configuration file; or paths, if --vault is given without --config.
+    #[arg(value_name = "JOB|PATH")]
+    what: Vec<PathBuf>,
+    /// Back up this PostgreSQL server: a libpq connection string or URI; '' for libpq's own defaults.
+    #[arg(long, value_name = "DSN", env = "KEEPHOLD_POSTGRES", hide_env_values = true)]
+    postgres: Option<String>,
+    /// Name of the job for paths or a server given here.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+    /// Keep the run for so long, for example 35d.
+    #[arg(long, value_name = "TIME")]
+    keep: Option<String>,
+    /// Leave out what this pattern matches, as a .gitignore would; may be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Stay on the file systems of the paths given.
+    #[arg(long)]
+    one_file_system: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Configuration file.
+    #[arg(short, long, env = "KEEPHOLD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder with this host's keys.
+    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Folder for the cache; losing it costs time, nothing else.
+    #[arg(long, env = "KEEPHOLD_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// What this host is called in the vault.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Print one JSON object for each run.
+    #[arg(long)]
+    json: bool,
+}
+
+impl BackupArgs {
+    /// The configuration: the file, or one made of what the command line names.
+    fn configuration(&self) -> Result<(Config, Vec<Job>)> {
+        let named_here = self.config.is_none() && (self.target.vault.is_some() || self.postgres.is_some());
+        let mut config = match keephold_cli::config::find(self.config.as_deref(), FILE) {
+            Some(path) if !named_here => Config::read(&path)?,
+            _ => Config::default(),
+        };
+        if let Some(keep) = &self.keep {
+            config.retention.keep.clone_from(keep);
+        }
+        if self.host.is_some() {
+            config.host.clone_from(&self.host);
+        }
+        if named_here {
+            self.name_jobs(&mut config)?;
+            let jobs = config.jobs()?;
+            return Ok((config, jobs));
+        }
+        let all = config.jobs()?;
+        if all.is_empty() {
+            return Err(usage(
+                "there is nothing to back up: name paths with --vault URL PATH…, or write jobs into \
+                 /etc/keephold/keephold.toml",
+            ));
+        }
+        let mut jobs = Vec::new();
+        for name in &self.what {
+            let name = name.to_string_lossy();
+            let Some(job) = all.iter().find(|j| j.name == name) else {
+                let names: Vec<_> = all.iter().map(|j| j.name.as_str()).collect();
+                return Err(usage(format!("there is no job '{name}'; there are: {}", names.join(", "))));
+            };
+            jobs.push(job.clone());
+        }
+        Ok((config, if self.what.is_empty() { all } else { jobs }))
+    }
+
+    /// Jobs for what the command line names.
+    fn name_jobs(&self, config: &mut Config) -> Result<()> {
+        if self.what.is_empty() && self.postgres.is_none() {
+            return Err(usage("name at least one path to back up, or a server with --postgres"));
+        }
+        if !self.what.is_empty() {
+            let mut paths = Vec::new();
+            for path in &self.what {
+                paths.push(std::path::absolute(path).with_context(|| format!("{}", path.display()))?);
+            }
+            config.directory.push(DirectoryTable {
+                name: self.job.clone().unwrap_or_else(|| "files".into()),
+                paths,
+                exclude: self.exclude.clone(),
+                one_file_system: self.one_file_system,
+                ..DirectoryTable::default()
+            });
+        }
+        if let Some(dsn) = &self.postgres {
+            let taken = self.job.is_some() && !self.what.is_empty();
+            let name = self.job.clone().filter(|_| !taken).unwrap_or_else(|| "postgres".into());
+            config.postgres.push(PostgresTable { name, dsn: dsn.clone(), ..PostgresTable::default() });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
+    let (config, jobs) = args.configuration()?;
+    let host = config.host()?;
+    let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
+    let target = args.target.resolve(&config.vault)?;
+    let folder = args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
+    let keys = HostKeys::load(&folder)?;
+    let left: Vec<_> = ["restore", "verifier"].iter().map(|n| folder.join(format!("carry-off/{n}.agekey"))).collect();
+    if left.iter().any(|path| path.exists()) {
+        tracing::warn!(
+            "secret identities are still on this host: carry {} off it, then delete it here",
+            folder.join("carry-off").display()
+        );
+    }
+    let cache = args.cache.clone().or_else(|| config.cache.clone()).unwrap_or_else(default_cache);
+    let stop = Stop::default();
+    watch_signals(stop.clone())?;
+    let vault = OpenVault::open(&target, keys, &cache).await;
+    let vault = match vault {
+        Ok(vault) => vault,
+        Err(error) => {
+            crate::run::spool_unreachable(&error, &jobs, &host, evidence, &folder, &cache, &target);
+            return Err(error);
+        }
+    };
+    let shown = !args.json && !quiet && std::io::stderr().is_terminal();
+    let runner =
+        Runner { vault: &vault, host, evidence, settings: Settings::default(), stop, watch: Watch { shown } };
+    let mut exit = Exit::Done;
+    for job in &jobs {
+        let outcome = match runner.run(job).await {
+            Ok(outcome) => outcome,
+            Err(error) if jobs.len() == 1 => return Err(error),
+            // One job that can't even begin keeps no other from running.
+            Err(error) => {
+                tracing::error!("{}", keephold_cli::exit::render(&error).trim_end());
+                exit = exit.max(Exit::Failed);
+                continue;
+            }
+        };
+        let worst = match outcome.record.status {
+            Status::Success => Exit::Done,
+            Status::Warning => Exit::Findings,
+            Status::Failed => Exit::Failed,
+        };
+        exit = exit.max(worst);
+        report(&outcome, args.json, quiet)?;
+        if runner.stop.is_set() {
+            break;
+        }
+    }
+    Ok(exit)
+}
+
+/// The first signal ends the run in order: what was stored is indexed, and the record says so. The second ends the
+/// program at once; even then the next run carries on from what is stored.
+fn watch_signals(stop: Stop) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals can't be watched")?;
+    let mut hangup = signal(SignalKind::hangup()).context("signals can't be watched")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if stop.is_set() {
+                #[expect(clippy::exit, reason = "a second signal means at once")]
+                std::process::exit(130);
+            }
+            tracing::warn!("interrupted: storing what is on its way; interrupt again to end at once");
+            stop.set();
+        }
+    });
+    Ok(())
+}
+
+/// What is printed of a run.
+#[derive(Serialize)]
+struct Line<'a> {
+    record: Option<String>,
+    #[serde(flatten)]
+    body: &'a Record,
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn report(outcome: &Outcome, json: bool, quiet: bool) -> Result<()> {
+    if json {
+        let record = outcome.key.as_ref().map(ToString::to_string);
+        println!("{}", serde_json::to_string(&Line { record, body: &outcome.record })?);
+    } else if !quiet || outcome.record.status != Status::Success {
+        print!("{}", text(outcome));
+    }
+    Ok(())
+}
+
+fn text(outcome: &Outcome) -> String {
+    let record = &outcome.record;
+    let totals = &record.totals;
+    let word = match record.status {
+        Status::Success => "done",
+        Status::Warning => "done, with warnings",
+        Status::Failed => "FAILED",
+    };
+    let took = std::time::Duration::try_from(record.finished.duration_since(record.started)).unwrap_or_default();
+    let mut out = format!("{}/{}: {word} in {}\n", record.host, record.job, human::duration(took));
+    if record.snapshot.is_some() {
+        out.push_str(&format!(
+            "  snapshot  {}, {}",
+            human::count(totals.entries, "entry"),
+            human::bytes(totals.bytes)
+        ));
+        if totals.files_unchanged > 0 {
+            out.push_str(&format!(" ({} unchanged)", human::count(totals.files_unchanged, "file")));
+        }
+        out.push('\n');
+        if let Some(SourceReport::Postgres(pg)) = &record.source {
+            for database in &pg.databases {
+                out.push_str(&format!(
+                    "            {}: {} in {}, dump of {}\n",
+                    database.name,
+                    human::count(database.rows, "row"),
+                    human::count(database.tables, "table"),
+                    human::bytes(database.dump_bytes)
+                ));
+            }
+        }
+        out.push_str(&format!(
+            "  added     {} new, {} stored in {}\n",
+            human::bytes(totals.bytes_new),
+            human::bytes(totals.bytes_stored),
+            human::count(totals.packs_new, "pack")
+        ));
+        let expires = record.retention.expires.strftime("%Y-%m-%d");
+        let locked = record.snapshot.as_ref().and_then(|s| s.locked_until);
+        match locked {
+            Some(until) => {
+                out.push_str(&format!("  locked    until {} (kept until {expires})\n", until.strftime("%Y-%m-%d")));
+            }
+            None => out.push_str(&format!("  locked    NOT AT ALL (kept until {expires})\n")),
+        }
+    }
+    if totals.messages > 0 {
+        out.push_str(&format!("  {}:\n", human::count(totals.messages, "message")));
+        for message in record.messages.iter().take(20) {
+            out.push_str(&format!("    {}: {}\n", message.code, message.text.replace('\n', "\n      ")));
+        }
+        if totals.messages > 20 {
+            out.push_str("    … the record has more: keephold backup --json\n");
+        }
+    }
+    match &outcome.key {
+        Some(key) => out.push_str(&format!("  record    {key}\n")),
+        None => out.push_str("  record    kept on this host until the vault can be reached\n"),
+    }
+    out
+}

@@ -1,0 +1,214 @@
+//! `keephold init`: makes a vault and its keys.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use keephold_cli::exit::{Exit, usage};
+use keephold_cli::keys::{default_folder, private_folder, write_new};
+use keephold_cli::target::{TargetArgs, VaultTable};
+use keephold_vault::config::VaultConfig;
+use keephold_vault::envelope::{Identities, Recipients};
+use keephold_vault::keys::VaultSecret;
+use keephold_vault::limits::CONFIG_LEN_MAX;
+use keephold_vault::sign::SigningKey;
+use keephold_vault::store::{
+    LockPolicy, ObjectKey, Protection, Strength, StoreError, create_target, open_store,
+};
+
+/// How long `vault.json` is locked at first. Each run locks it for as long as its own record.
+const FIRST_LOCK: SignedDuration = SignedDuration::from_hours(24 * 35);
+
+/// Make a vault, and the keys of this host.
+///
+/// The host gets what it needs to add backups, and nothing that reads them: data is sealed to recipients, whose secret
+/// identities belong elsewhere. Unless recipients are given, two identities are made, for restoring and for the
+/// verifier, and written to a folder from which they must be carried off this host.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    keephold init --vault s3://acme-backups/db1\n  \
+    keephold init --vault file:///srv/vault --identities /media/usb\n  \
+    keephold init --vault s3://acme-backups/db1 --recipient age1… --recipient age1…\n\n\
+    A second host joins an existing vault with the vault's secret (from the first host's key folder):\n  \
+    keephold init --vault s3://acme-backups/db1 --join vault.secret --recipient age1…")]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Folder for this host's keys.
+    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Seal to this age recipient (age1…); may be given several times. No secret identity is then made here.
+    #[arg(long = "recipient", value_name = "AGE1…")]
+    recipients: Vec<String>,
+    /// Folder for the identities that are made; below the key folder by default.
+    #[arg(long, value_name = "DIR", conflicts_with = "recipients")]
+    identities: Option<PathBuf>,
+    /// Join a vault that exists, with its secret in this file.
+    #[arg(long, value_name = "FILE", requires = "recipients")]
+    join: Option<PathBuf>,
+    /// Refuse jobs that keep their runs for fewer days than this.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    floor: u32,
+}
+
+/// What is made for whom.
+const IDENTITIES: [(&str, &str); 2] = [
+    ("restore", "opens every backup of this vault: keep it offline, in two places"),
+    ("verifier", "for keephold-verify, on its own host"),
+];
+
+pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
+    let target = args.target.resolve(&VaultTable::default())?;
+    let keys = args.keys.clone().unwrap_or_else(default_folder);
+    if keys.join("vault.secret").exists() {
+        return Err(usage(format!(
+            "{} holds the keys of a vault already; name another folder with --keys",
+            keys.display()
+        )));
+    }
+    let carry = args.identities.clone().unwrap_or_else(|| keys.join("carry-off"));
+    if args.recipients.is_empty() {
+        for (name, _) in IDENTITIES {
+            let path = carry.join(format!("{name}.agekey"));
+            if path.exists() {
+                return Err(usage(format!("{} exists already; name another folder with --identities", path.display())));
+            }
+        }
+    }
+    // What can be wrong with what was given is found before anything is made.
+    let given = (!args.recipients.is_empty()).then(|| Recipients::parse(&args.recipients.join("\n"))).transpose()?;
+    let secret = match &args.join {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+            VaultSecret::from_text(&text)?
+        }
+        None => VaultSecret::generate()?,
+    };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let signing = SigningKey::generate(&format!("keephold@{host}"))?;
+    let env = |name: &str| std::env::var(name).ok();
+
+    let protection = create_target(&target.url, &target.options, &env).await?;
+    let store = open_store(&target.url, &target.options, &env)?;
+    let key = ObjectKey::vault_config();
+    let existing = match store.get(&key, None, CONFIG_LEN_MAX).await {
+        Ok(bytes) => Some(bytes),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (bytes, joined) = match (existing, &args.join) {
+        (Some(_), None) => bail!(
+            "there is a vault at {} already; to let this host join it, give --join with the vault's secret",
+            target.url
+        ),
+        (None, Some(_)) => bail!("there is no vault at {} to join", target.url),
+        (Some(bytes), Some(_)) => (bytes, true),
+        (None, None) => (Bytes::from(VaultConfig::generate(Timestamp::now(), args.floor)?.to_bytes()?.0), false),
+    };
+    let config = VaultConfig::read(&bytes, None)?;
+    let fingerprint = VaultConfig::fingerprint(&bytes);
+
+    // Keys first: a vault whose keys could not be written would be lost, keys without a vault are only litter.
+    private_folder(&keys)?;
+    let (recipients, made) = match given {
+        Some(_) => (args.recipients.join("\n"), Vec::new()),
+        None => make_identities(&carry)?,
+    };
+    write_new(&keys.join("recipients"), &format!("{recipients}\n"), 0o644)?;
+    write_new(&keys.join("signing_key"), &signing.to_openssh()?, 0o600)?;
+    write_new(&keys.join("signing_key.pub"), &format!("{}\n", signing.public().to_openssh()), 0o644)?;
+    write_new(&keys.join("vault.fingerprint"), &format!("{fingerprint}\n"), 0o644)?;
+    write_new(&keys.join("vault.secret"), &format!("{}\n", secret.to_text()), 0o600)?;
+    if !joined {
+        let put = store.put(&key, bytes, Timestamp::now().checked_add(FIRST_LOCK)?).await;
+        if let Err(error) = put {
+            remove_litter(&keys, &made);
+            return Err(anyhow::Error::from(error).context("making the vault; no keys were kept"));
+        }
+    }
+    let protection = store.protection().await.unwrap_or(protection);
+    tell(&target.url.to_string(), &config, &fingerprint.to_string(), &keys, &made, &protection, target.options.lock, joined);
+    Ok(Exit::Done)
+}
+
+/// Draws the identities; answers the recipients' lines and the files made.
+fn make_identities(folder: &Path) -> Result<(String, Vec<(PathBuf, &'static str)>)> {
+    private_folder(folder)?;
+    let (mut recipients, mut made) = (Vec::new(), Vec::new());
+    for (name, purpose) in IDENTITIES {
+        let (public, secret) = Identities::generate();
+        let path = folder.join(format!("{name}.agekey"));
+        let text = format!("# Keephold {name} identity: {purpose}\n# public key: {public}\n{}\n", *secret);
+        write_new(&path, &text, 0o600)?;
+        recipients.push(format!("# {name}\n{public}"));
+        made.push((path, purpose));
+    }
+    Ok((recipients.join("\n"), made))
+}
+
+fn remove_litter(keys: &Path, made: &[(PathBuf, &str)]) {
+    for name in ["recipients", "signing_key", "signing_key.pub", "vault.fingerprint", "vault.secret"] {
+        let _ = fs::remove_file(keys.join(name));
+    }
+    for (path, _) in made {
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that a person is told, in one place")]
+fn tell(
+    url: &str,
+    config: &VaultConfig,
+    fingerprint: &str,
+    keys: &Path,
+    made: &[(PathBuf, &str)],
+    protection: &Protection,
+    policy: LockPolicy,
+    joined: bool,
+) {
+    let mut out = String::new();
+    let mut say = |line: String| {
+        out.push_str(&line);
+        out.push('\n');
+    };
+    say(format!("{} {url}", if joined { "This host joined the vault" } else { "Made the vault" }));
+    say(format!("  id           {}", config.id));
+    say(format!("  fingerprint  {fingerprint}"));
+    say(format!("  protection   {}", describe(protection, policy)));
+    say(String::new());
+    say(format!("Keys of this host, in {}:", keys.display()));
+    say("  vault.secret, signing_key   secret; they add backups, and read none".into());
+    say("  signing_key.pub             for the verifier's list of allowed signers".into());
+    say("  recipients                  whom backups are sealed to".into());
+    if !made.is_empty() {
+        say(String::new());
+        say("CARRY THESE OFF THIS HOST, then delete them here. Whoever has one can read the backups;".into());
+        say("without the restore identity nobody can, ever:".into());
+        for (path, purpose) in made {
+            say(format!("  {}", path.display()));
+            say(format!("      {purpose}"));
+        }
+    }
+    say(String::new());
+    say("Next:".into());
+    say(format!("  keephold backup --vault {url} --keys {} PATH…", keys.display()));
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    {
+        print!("{out}");
+    }
+}
+
+/// What a target promises, in a sentence.
+pub(crate) fn describe(protection: &Protection, policy: LockPolicy) -> &'static str {
+    match (protection.strength, policy) {
+        (Strength::Compliance, _) => "Object Lock, compliance: nobody can delete or shorten before a lock ends",
+        (Strength::Governance, _) => "Object Lock, governance: a special right can remove locks",
+        (Strength::ImmutableFile, _) => "immutable file attribute: only root on that machine can undo it",
+        (Strength::Advisory, _) => "ADVISORY ONLY: retention is kept by Keephold alone; this target is not immutable",
+        (Strength::None, LockPolicy::None) => "NONE, as configured: anyone with the credential can delete backups",
+        (Strength::None, _) => "NONE",
+    }
+}

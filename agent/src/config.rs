@@ -1,0 +1,259 @@
+//! The agent's configuration: one TOML file, `/etc/keephold/keephold.toml` unless named otherwise.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use keephold_cli::exit::usage;
+use keephold_cli::target::VaultTable;
+use keephold_files::walk::Options;
+use keephold_postgres::discover::Databases;
+use keephold_vault::record::JobKind;
+use serde::Deserialize;
+
+use crate::source::directory::Directory;
+use crate::source::postgres::Postgres;
+
+/// The file's name in the usual places.
+pub(crate) const FILE: &str = "keephold.toml";
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What this host is called in the vault; its host name by default.
+    pub(crate) host: Option<String>,
+    /// Where the cache lies.
+    pub(crate) cache: Option<PathBuf>,
+    pub(crate) vault: VaultTable,
+    pub(crate) retention: RetentionTable,
+    pub(crate) directory: Vec<DirectoryTable>,
+    pub(crate) postgres: Vec<PostgresTable>,
+}
+
+/// How long runs are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionTable {
+    /// For how long every run is kept and locked, for example `35d` or `8 weeks`.
+    pub(crate) keep: String,
+    /// For how long its record is, as evidence.
+    pub(crate) evidence: String,
+}
+
+impl Default for RetentionTable {
+    fn default() -> Self {
+        Self { keep: "35d".into(), evidence: "400d".into() }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DirectoryTable {
+    pub(crate) name: String,
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) exclude_files: Vec<PathBuf>,
+    pub(crate) exclude_caches: bool,
+    pub(crate) exclude_if_present: Vec<String>,
+    pub(crate) one_file_system: bool,
+    pub(crate) keep: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PostgresTable {
+    pub(crate) name: String,
+    /// libpq's connection string; may be empty, then the environment and libpq's defaults decide.
+    pub(crate) dsn: String,
+    pub(crate) include: Vec<String>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) exclude_table_data: Vec<String>,
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// How long to wait for a table's lock.
+    pub(crate) lock_wait: Option<String>,
+    /// Leave password hashes out of the roles, for a role that may not read them.
+    pub(crate) no_role_passwords: bool,
+    pub(crate) keep: Option<String>,
+}
+
+/// A job, ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    /// For how long its runs are kept.
+    pub(crate) keep: SignedDuration,
+}
+
+/// What a job backs up.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Directory(Directory),
+    Postgres(Postgres),
+}
+
+impl Source {
+    pub(crate) fn kind(&self) -> JobKind {
+        match self {
+            Self::Directory(_) => JobKind::Directory,
+            Self::Postgres(_) => JobKind::Postgres,
+        }
+    }
+}
+
+/// Longest that anything is locked: a typing error must not fill a vault for a century.
+const KEEP_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 20);
+
+/// Reads a duration such as `35d`, `8 weeks`, `1 year`; days are of 24 hours, months and years as from today.
+pub(crate) fn keep(text: &str, setting: &str) -> Result<SignedDuration> {
+    let span: Span = text
+        .parse()
+        .map_err(|e| usage(format!("{setting} = \"{text}\" is no length of time, for example \"35d\": {e}")))?;
+    let today = jiff::ZonedDateTime::now();
+    let length = span
+        .to_duration(SpanRelativeTo::from(&today))
+        .map_err(|e| usage(format!("{setting} = \"{text}\": {e}")))?;
+    if length <= SignedDuration::ZERO || length > KEEP_MAX {
+        return Err(usage(format!("{setting} = \"{text}\" must be more than nothing and at most 20 years")));
+    }
+    Ok(length)
+}
+
+/// Checks a name that becomes part of keys in the vault.
+pub(crate) fn sound_name(name: &str, what: &str) -> Result<()> {
+    let sound = !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with('.')
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
+    if sound {
+        Ok(())
+    } else {
+        Err(usage(format!(
+            "'{name}' can't be the name of {what}: use letters, digits, '.', '_' and '-', no dot in front, at most 100"
+        )))
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let config: Self = keephold_cli::config::read(path)?;
+        config.jobs().map_err(|e| e.context(usage(format!("{}", path.display()))))?;
+        Ok(config)
+    }
+
+    /// This host's name in the vault.
+    pub(crate) fn host(&self) -> Result<String> {
+        let host = match &self.host {
+            Some(host) => host.clone(),
+            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        };
+        sound_name(&host, "this host (set `host` in the configuration)")?;
+        Ok(host)
+    }
+
+    /// The jobs, in the file's order: directories first.
+    pub(crate) fn jobs(&self) -> Result<Vec<Job>> {
+        let mut jobs: Vec<Job> = Vec::new();
+        for table in &self.directory {
+            jobs.push(self.job(&table.name, table.keep.as_deref(), table.source()?)?);
+        }
+        for table in &self.postgres {
+            jobs.push(self.job(&table.name, table.keep.as_deref(), table.source()?)?);
+        }
+        for (at, job) in jobs.iter().enumerate() {
+            if jobs[..at].iter().any(|other| other.name == job.name) {
+                return Err(usage(format!("two jobs are called '{}'", job.name)));
+            }
+        }
+        keep(&self.retention.evidence, "retention.evidence")?;
+        Ok(jobs)
+    }
+
+    fn job(&self, name: &str, own: Option<&str>, source: Source) -> Result<Job> {
+        sound_name(name, "a job")?;
+        let keep = match own {
+            Some(own) => keep(own, &format!("keep of job '{name}'"))?,
+            None => keep(&self.retention.keep, "retention.keep")?,
+        };
+        Ok(Job { name: name.into(), source, keep })
+    }
+}
+
+impl DirectoryTable {
+    fn source(&self) -> Result<Source> {
+        if self.paths.is_empty() {
+            return Err(usage(format!("job '{}' names no paths", self.name)));
+        }
+        if let Some(relative) = self.paths.iter().find(|p| !p.is_absolute()) {
+            return Err(usage(format!("job '{}': '{}' is no absolute path", self.name, relative.display())));
+        }
+        let options = Options {
+            exclude: self.exclude.clone(),
+            exclude_files: self.exclude_files.clone(),
+            exclude_caches: self.exclude_caches,
+            exclude_if_present: self.exclude_if_present.iter().map(Into::into).collect(),
+            one_file_system: self.one_file_system,
+            ..Options::default()
+        };
+        Ok(Source::Directory(Directory { paths: self.paths.clone(), options }))
+    }
+}
+
+impl PostgresTable {
+    fn source(&self) -> Result<Source> {
+        let lock_wait = match &self.lock_wait {
+            Some(text) => keep(text, "lock_wait")?,
+            None => SignedDuration::from_secs(30),
+        };
+        Ok(Source::Postgres(Postgres {
+            dsn: self.dsn.clone(),
+            databases: Databases { include: self.include.clone(), exclude: self.exclude.clone() },
+            exclude_table_data: self.exclude_table_data.clone(),
+            bin_dir: self.bin_dir.clone(),
+            lock_wait: Duration::try_from(lock_wait).unwrap_or(Duration::from_secs(30)),
+            no_role_passwords: self.no_role_passwords,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Job>> {
+        keephold_cli::config::parse::<Config>(text, Path::new("keephold.toml"))?.jobs()
+    }
+
+    #[test]
+    fn a_whole_file_is_understood() {
+        let jobs = read(
+            "host = 'db1'\n[vault]\nurl = 's3://b/p'\nlock = 'governance'\n[retention]\nkeep = '90d'\n\
+             [[directory]]\nname = 'etc'\npaths = ['/etc']\n[[postgres]]\nname = 'main'\nexclude = ['scratch_*']\nkeep = '1 year'\n",
+        )
+        .unwrap();
+        assert_eq!(jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>(), ["etc", "main"]);
+        assert_eq!(jobs[0].keep, SignedDuration::from_hours(90 * 24));
+        assert!(jobs[1].keep >= SignedDuration::from_hours(365 * 24));
+    }
+
+    #[test]
+    fn mistakes_are_pointed_at() {
+        for (text, words) in [
+            ("[[directory]]\nname = 'a'\npahts = ['/etc']\n", "line 3"),
+            ("[[directory]]\nname = 'a'\npahts = ['/etc']\n", "pahts"),
+            ("[[directory]]\nname = 'a'\n", "no paths"),
+            ("[[directory]]\nname = 'a'\npaths = ['etc']\n", "no absolute path"),
+            ("[[directory]]\nname = 'a b'\npaths = ['/etc']\n", "letters, digits"),
+            ("[[postgres]]\nname = 'a'\n[[postgres]]\nname = 'a'\n", "two jobs"),
+            ("[retention]\nkeep = 'forever'\n[[postgres]]\nname = 'a'\n", "no length of time"),
+            ("[retention]\nkeep = '100 years'\n[[postgres]]\nname = 'a'\n", "at most 20 years"),
+            ("[vault]\nlock = 'strong'\n", "unknown variant"),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

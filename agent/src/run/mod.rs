@@ -1,0 +1,451 @@
+//! One run of one job: from the lock that keeps runs of a job apart to the signed record.
+//!
+//! ```text
+//! chain: number, previous ─▶ source ─▶ vault writer ─▶ locks reach the run's expiry ─▶ record, last of all
+//! ```
+//! Whatever happens, a record is left: where the target can't be reached, in the spool, for the next run to deliver.
+
+mod chain;
+mod progress;
+mod spool;
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use keephold_vault::Error as VaultError;
+use keephold_vault::record::{
+    Level, Message, Record, RecordKey, Retention, Snapshot, SourceReport, Status, Totals, seal,
+};
+use keephold_vault::store::{LockMode, ObjectKey, StoreError, Strength};
+use keephold_vault::tree::TreeRoot;
+use keephold_vault::write::{Known, RunContext, Settings, Writer, Written};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::config::{Job, Source};
+use crate::notes::Notes;
+use crate::open::OpenVault;
+use crate::source::directory::Lists;
+use crate::source::{Counters, Stop, directory, postgres};
+use crate::unchanged;
+
+pub(crate) use chain::note_cache;
+pub(crate) use progress::Watch;
+
+/// How often a run begins anew when something that it meant to use again turns out to be gone from the vault.
+const ATTEMPTS: u32 = 2;
+
+/// Who runs a job, and for how long evidence is kept.
+pub(crate) struct Runner<'a> {
+    pub(crate) vault: &'a OpenVault,
+    pub(crate) host: String,
+    pub(crate) evidence: SignedDuration,
+    pub(crate) settings: Settings,
+    pub(crate) stop: Stop,
+    pub(crate) watch: Watch,
+}
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) record: Record,
+    /// Where the record lies; `None` if it could only be spooled.
+    pub(crate) key: Option<RecordKey>,
+}
+
+/// What a run stored.
+struct Stored {
+    root: TreeRoot,
+    written: Written,
+    source: SourceReport,
+}
+
+impl Runner<'_> {
+    /// Runs a job, and leaves a record of it.
+    ///
+    /// # Errors
+    /// Only if another run of the job is going on, or the host itself fails before the run begins. Anything later
+    /// is told in the record.
+    pub(crate) async fn run(&self, job: &Job) -> Result<Outcome> {
+        let _lock = self.lock(&job.name)?;
+        let started = Timestamp::now();
+        let mut notes = Notes::default();
+        let counters = Arc::new(Counters::default());
+        let mut totals = Totals::default();
+        let retention = self.retention(job, started)?;
+        let result = self.store(job, &retention, &mut notes, &counters, &mut totals).await;
+        let (stored, error) = match result {
+            // A source that is missing or a dump that is cut short fails the run, however well the rest was stored.
+            Ok(stored) if notes.status() != Status::Failed => (Some(stored), None),
+            Ok(_) => (None, None),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(error) = &error {
+            let text = keephold_cli::exit::render(error);
+            notes.add(Level::Error, "run_failed", text.trim_start_matches("error: ").trim_end());
+        }
+        fill_totals(&mut totals, &counters, &notes, stored.as_ref());
+        let status = if stored.is_some() { notes.status() } else { Status::Failed };
+        let (source, snapshot) = match stored {
+            Some(Stored { root, written, source }) => {
+                let Written { segments, locked_until, .. } = written;
+                (Some(source), Some(Snapshot { root, segments, locked_until }))
+            }
+            None => (None, None),
+        };
+        let record = Record {
+            format: Record::FORMAT.into(),
+            vault: self.vault.keys.fingerprint,
+            host: self.host.clone(),
+            job: job.name.clone(),
+            kind: job.source.kind(),
+            seq: 0,
+            previous: None,
+            started,
+            finished: Timestamp::now(),
+            clock_offset_ms: self.vault.store.clock_offset_ms(),
+            status,
+            messages: notes.list,
+            program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
+            recipients: self.vault.keys.recipients.names().to_vec(),
+            retention,
+            source,
+            totals,
+            snapshot,
+        };
+        self.leave(record).await
+    }
+
+    /// One run of a job at a time, on this host.
+    fn lock(&self, job: &str) -> Result<File> {
+        let folder = self.vault.cache.join("jobs");
+        keephold_cli::keys::private_folder(&folder)?;
+        let path = folder.join(format!("{job}.lock"));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("{} can't be opened", path.display()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| anyhow!("another run of job '{job}' is still going on; this one was not started"))?;
+        Ok(file)
+    }
+
+    fn retention(&self, job: &Job, started: Timestamp) -> Result<Retention> {
+        let floor = SignedDuration::from_hours(24 * i64::from(self.vault.config.retention_floor_days));
+        if job.keep < floor {
+            return Err(keephold_cli::exit::usage(format!(
+                "job '{}' keeps its runs for less than the {} days that this vault asks for at least",
+                job.name, self.vault.config.retention_floor_days
+            )));
+        }
+        let expires = started.checked_add(job.keep)?;
+        let evidence_until = started.checked_add(self.evidence)?.max(expires);
+        let mode = match self.vault.protection.strength {
+            Strength::None => None,
+            Strength::Advisory => Some(LockMode::Advisory),
+            Strength::ImmutableFile => Some(LockMode::ImmutableFile),
+            Strength::Governance => Some(LockMode::Governance),
+            Strength::Compliance => Some(LockMode::Compliance),
+        };
+        Ok(Retention { class: "keep".into(), expires, evidence_until, mode })
+    }
+
+    /// Stores a snapshot; begins anew if what it meant to use again is gone.
+    async fn store(
+        &self,
+        job: &Job,
+        retention: &Retention,
+        notes: &mut Notes,
+        counters: &Arc<Counters>,
+        totals: &mut Totals,
+    ) -> Result<Stored> {
+        let mut attempt = 1;
+        loop {
+            let result = self.attempt(job, retention, notes, counters, totals).await;
+            let gone = result.as_ref().is_err_and(|e: &anyhow::Error| {
+                e.chain().any(|c| matches!(c.downcast_ref(), Some(VaultError::Gone { .. })))
+            });
+            if !gone || attempt == ATTEMPTS {
+                return result;
+            }
+            attempt += 1;
+            notes.add(
+                Level::Warning,
+                "stored_again",
+                "objects that the vault should hold are gone from it; what they held is stored again",
+            );
+            counters.reset();
+        }
+    }
+
+    async fn attempt(
+        &self,
+        job: &Job,
+        retention: &Retention,
+        notes: &mut Notes,
+        counters: &Arc<Counters>,
+        totals: &mut Totals,
+    ) -> Result<Stored> {
+        let vault = self.vault;
+        let until = lock_until(retention, job.keep)?;
+        let known =
+            Known::open(&vault.cache, vault.store.clone(), vault.config.id, vault.keys.secret.clone(), vault.locks())
+                .await
+                .context("reading the vault's index")?;
+        let context = RunContext::new(
+            vault.store.clone(),
+            vault.config.id,
+            vault.keys.secret.clone(),
+            &vault.keys.recipients,
+            until,
+            vault.cache.clone(),
+        )?;
+        let writer = Writer::start(context, &self.settings, vault.config.chunker, known).await?;
+        let progress = writer.progress();
+        let watching = self.watch.start(&job.name, counters.clone(), progress.clone());
+        let done = self.source(job, writer, notes, counters).await;
+        drop(watching);
+        let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+        let count = |totals: &mut Totals| {
+            totals.bytes_new = load(&progress.bytes_new);
+            totals.bytes_stored = load(&progress.bytes_stored);
+            totals.blobs_new = load(&progress.blobs_new);
+            totals.packs_new = load(&progress.packs_new);
+        };
+        count(totals);
+        let (root, writer, list, source) = done?;
+        let finished = writer.finish(retention.expires, until).await;
+        count(totals);
+        let (written, mut known) = finished.context("storing the snapshot")?;
+        totals.packs_reused = written.packs_reused;
+        totals.locks_extended = written.locks_extended;
+        if vault.locks() {
+            let key = ObjectKey::vault_config();
+            let until = retention.evidence_until.max(until);
+            vault.store.extend(&key, vault.config_version.as_ref(), until).await.context("locking vault.json")?;
+        }
+        if let Some(list) = list {
+            let finished = tokio::task::spawn_blocking(move || list.finish(&mut known)).await?;
+            if let Err(error) = finished {
+                // Costs the next run time, nothing else.
+                tracing::warn!("the list of unchanged files could not be kept: {error:#}");
+            }
+        }
+        Ok(Stored { root, written, source })
+    }
+
+    /// Runs the source on a thread of its own, which feeds the writer.
+    async fn source(
+        &self,
+        job: &Job,
+        mut writer: Writer,
+        notes: &mut Notes,
+        counters: &Arc<Counters>,
+    ) -> Result<(TreeRoot, Writer, Option<unchanged::Writer>, SourceReport)> {
+        let (counters, stop) = (counters.clone(), self.stop.clone());
+        let mut own = std::mem::take(notes);
+        let (result, writer, own) = match &job.source {
+            Source::Directory(source) => {
+                let path = self.list_path(&job.name);
+                let source = source.clone();
+                tokio::task::spawn_blocking(move || {
+                    let result = (|| {
+                        let before = unchanged::Reader::open(&path);
+                        let (after, trace) = unchanged::Writer::create(&path)?;
+                        writer.trace(trace);
+                        let lists = Lists { before, after };
+                        let (root, list) =
+                            directory::backup(&source, &mut writer, lists, &mut own, &counters, &stop)?;
+                        Ok::<_, anyhow::Error>((root, Some(list), source.report()))
+                    })();
+                    (result, writer, own)
+                })
+                .await?
+            }
+            Source::Postgres(source) => match source.plan(&mut own).await {
+                Err(error) => (Err(error), writer, own),
+                Ok(mut plan) => {
+                    let source = source.clone();
+                    let key = self.vault.keys.secret.row_set_key();
+                    tokio::task::spawn_blocking(move || {
+                        let result = postgres::backup(
+                            &source, &mut plan, &key, &mut writer, &mut own, &counters, &stop,
+                        );
+                        let result = result.map(|root| {
+                            (root, None, SourceReport::Postgres(Box::new(std::mem::take(&mut plan.report))))
+                        });
+                        (result, writer, own)
+                    })
+                    .await?
+                }
+            },
+        };
+        *notes = own;
+        match result {
+            Ok((root, list, report)) if notes.status() != Status::Failed => Ok((root, writer, list, report)),
+            Ok(_) => {
+                writer.abandon().await?;
+                Err(anyhow!("the source could not be backed up; see the messages before this one"))
+            }
+            Err(error) => match writer.abandon().await {
+                // What stopped the pipeline is the cause of what the source met.
+                Err(first) if !matches!(first, VaultError::Stopped(_)) => Err(first.into()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn list_path(&self, job: &str) -> PathBuf {
+        // Hosts' names don't come into it: the cache is this host's.
+        self.vault.cache.join("jobs").join(format!("{job}.files"))
+    }
+
+    /// Gives the record its place in the chain, and stores it; into the spool if the target can't be reached.
+    async fn leave(&self, mut record: Record) -> Result<Outcome> {
+        let spool = spool::Spool::open(&self.vault.cache)?;
+        let delivered = async {
+            for (path, old) in spool.waiting(&record.host, &record.job)? {
+                self.deliver(old).await?;
+                spool::remove(&path)?;
+            }
+            self.deliver(record.clone()).await
+        };
+        match delivered.await {
+            Ok((record, key)) => Ok(Outcome { record, key: Some(key) }),
+            Err(error) => {
+                // What can't be shown didn't happen: a snapshot without its record is none.
+                if record.snapshot.take().is_some() {
+                    record.status = Status::Failed;
+                    let text = format!("the record could not be stored: {error:#}");
+                    record.messages.push(Message { level: Level::Error, code: "record_failed".into(), text });
+                }
+                spool.keep(&record)?;
+                tracing::error!("the record of this run is kept on this host until the target can be reached: {error:#}");
+                Ok(Outcome { record, key: None })
+            }
+        }
+    }
+
+    async fn deliver(&self, mut record: Record) -> Result<(Record, RecordKey)> {
+        let vault = self.vault;
+        let before = chain::last(&*vault.store, &record.host, &record.job, vault.config.id, &vault.keys.secret)
+            .await
+            .context("looking for the run before this one")?;
+        record.seq = before.seq + 1;
+        record.previous = before.hash;
+        if let Some(finished) = before.finished.filter(|f| *f > record.started + chain::CLOCK_SLACK) {
+            let text = format!(
+                "this host's clock says {}, but the run before this one ended at {finished}: the clock was set back, or \
+                 was wrong then",
+                record.started
+            );
+            record.messages.push(Message { level: Level::Warning, code: "clock".into(), text });
+            record.status = record.status.max(Status::Warning);
+        }
+        // The record is its own run's: nobody but its recipients needs to open its envelope.
+        let keys = keephold_vault::envelope::RunKeys::for_record(vault.config.id, vault.keys.secret.clone())?;
+        let envelope = keephold_vault::envelope::seal(&keys, &vault.keys.recipients)?;
+        let sealed = seal(&record, vault.config.id, &vault.keys.secret, &envelope, &vault.keys.signing)?;
+        let key = sealed.key.object()?;
+        let until = record.retention.evidence_until;
+        put_again(&*vault.store, &key, Bytes::from(sealed.bytes), until).await.context("storing the run's record")?;
+        Ok((record, sealed.key))
+    }
+}
+
+/// Stores the record; it is the last word of a run, so one more try after a pause is worth it.
+async fn put_again(
+    store: &dyn keephold_vault::store::Store,
+    key: &ObjectKey,
+    body: Bytes,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    match store.put(key, body.clone(), until).await {
+        Err(error) if error.is_transient() => {
+            tracing::warn!("storing the run's record failed, trying once more: {error}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            store.put(key, body, until).await.map(|_| ())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// Until when new objects are locked, and old ones whose lock must be moved: beyond the run's expiry by a quarter of
+/// its keeping time (an hour at least, thirty days at most), so that what later runs use again needs a new lock only
+/// now and then.
+fn lock_until(retention: &Retention, keep: SignedDuration) -> Result<Timestamp> {
+    let slack = (keep / 4).clamp(SignedDuration::from_hours(1), SignedDuration::from_hours(30 * 24));
+    Ok(retention.expires.checked_add(slack)?)
+}
+
+fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: Option<&Stored>) {
+    let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+    totals.entries = stored.map_or(load(&counters.entries), |s| s.root.entries);
+    totals.files = load(&counters.files);
+    totals.bytes = load(&counters.bytes);
+    totals.files_unchanged = load(&counters.unchanged);
+    totals.bytes_read = load(&counters.bytes_read);
+    totals.excluded = load(&counters.excluded);
+    totals.messages = notes.total;
+}
+
+/// Notes in the spool that runs failed because the target could not even be opened, so that the vault learns of it.
+///
+/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id.
+pub(crate) fn spool_unreachable(
+    error: &anyhow::Error,
+    jobs: &[Job],
+    host: &str,
+    evidence: SignedDuration,
+    keys: &std::path::Path,
+    cache: &std::path::Path,
+    target: &keephold_cli::target::Target,
+) {
+    let transient = error.chain().any(|c| {
+        matches!(c.downcast_ref(), Some(VaultError::Store(e)) if e.is_transient())
+            || matches!(c.downcast_ref::<StoreError>(), Some(e) if e.is_transient())
+    });
+    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
+    if !transient {
+        return;
+    }
+    let url = target.url.to_string();
+    let kept = chain::caches_of(cache, &keys.fingerprint).and_then(|vault| {
+        let spool = spool::Spool::open(&vault)?;
+        let now = Timestamp::now();
+        for job in jobs {
+            let text = format!("{url} could not be reached: {error:#}");
+            let expires = now.checked_add(job.keep)?;
+            let evidence_until = now.checked_add(evidence)?.max(expires);
+            spool.keep(&Record {
+                format: Record::FORMAT.into(),
+                vault: keys.fingerprint,
+                host: host.to_owned(),
+                job: job.name.clone(),
+                kind: job.source.kind(),
+                seq: 0,
+                previous: None,
+                started: now,
+                finished: Timestamp::now(),
+                clock_offset_ms: None,
+                status: Status::Failed,
+                messages: vec![Message { level: Level::Error, code: "unreachable".into(), text }],
+                program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
+                recipients: keys.recipients.names().to_vec(),
+                retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
+                source: None,
+                totals: Totals { messages: 1, ..Totals::default() },
+                snapshot: None,
+            })?;
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        tracing::warn!("that this run failed could not be noted for the vault: {error:#}");
+    }
+}

@@ -1,0 +1,90 @@
+//! Locks that were tried, encryption, copies elsewhere, and what isn't backed up at all.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// An attempt to break a lock, with a credential that has the permission to. It must be refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockProbe {
+    /// When it was tried.
+    pub tried: Timestamp,
+    /// What was tried: delete a version, shorten a lock, bypass it.
+    pub action: String,
+    /// As whom. A refusal to one who may not delete proves only the policy.
+    pub credential: String,
+    /// What should have happened.
+    pub expected: String,
+    /// What did happen.
+    pub actual: String,
+    /// Whether that is right.
+    pub ok: bool,
+}
+
+/// How the data is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// The algorithm of the stored data; `null` if none was seen.
+    pub algorithm: Option<String>,
+    /// How the data keys are sealed to their readers.
+    pub key_sealing: Option<String>,
+    /// Whether the host that writes holds a key that reads; `null` if not known.
+    pub writer_can_read: Option<bool>,
+    /// How the target was reached.
+    pub transport: Option<String>,
+    /// Packs whose ciphertext was authenticated in this run.
+    pub packs_authenticated: u64,
+    /// To whom the newest run of each job was sealed.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One who can read the backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The public key.
+    pub public_key: String,
+    /// Whose it is, or what for, as configured: restore, verifier, escrow. `null`: nobody has said, so ask.
+    pub label: Option<String>,
+    /// The `host/job`s whose newest run is sealed to it.
+    pub jobs: Vec<String>,
+    /// When this key was last seen to open a backup; `null` if never, or not known.
+    pub last_used: Option<Timestamp>,
+}
+
+/// A copy of the vault at another place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsiteCopy {
+    /// Where it is.
+    pub url: String,
+    /// Its region or site.
+    pub region: Option<String>,
+    /// Needed objects that are there, of the right size; `null` if it wasn't looked at.
+    pub objects_present: Option<u64>,
+    /// Needed objects in all.
+    pub objects_needed: Option<u64>,
+    /// The newest run whose objects are all there.
+    pub newest_complete: Option<Timestamp>,
+}
+
+/// What exists, against what is backed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Databases and paths that were found on the hosts; `null` if no inventory was taken.
+    pub resources_found: Option<u64>,
+    /// Those that are in some job.
+    pub resources_protected: Option<u64>,
+    /// Those that are not.
+    pub unprotected: Vec<Unprotected>,
+}
+
+/// Something that is not backed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unprotected {
+    /// The host that it is on.
+    pub host: String,
+    /// The database or path.
+    pub resource: String,
+    /// Why it was left out; `null` if nobody has said.
+    pub reason: Option<String>,
+    /// Who decided that.
+    pub approved_by: Option<String>,
+}
