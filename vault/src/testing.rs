@@ -49,6 +49,7 @@ pub struct VaultMaker {
     pack: Option<PackBuilder>,
     segment: SegmentBuilder,
     segments: Vec<SegmentRef>,
+    forgotten: Vec<BlobId>,
     previous: Option<(u64, RecordHash)>,
 }
 
@@ -88,6 +89,7 @@ impl VaultMaker {
             pack: None,
             segment: SegmentBuilder::default(),
             segments: Vec::new(),
+            forgotten: Vec::new(),
             previous: None,
         })
     }
@@ -113,11 +115,19 @@ impl VaultMaker {
         Ok(id)
     }
 
+    /// Never stores a blob again, though it is named.
+    pub fn forget(&mut self, id: &BlobId) {
+        self.forgotten.push(*id);
+    }
+
     /// Adds a blob under whatever id: a forgery, if it isn't its own.
     ///
     /// # Errors
     /// None that a test expects.
     pub async fn blob_as(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+        if self.forgotten.contains(&id) {
+            return Ok(());
+        }
         let at = self.frames.iter().position(|frame| frame.kind == kind).unwrap_or_else(|| {
             self.frames.push(PendingFrame { kind, raw: Vec::new(), blobs: Vec::new() });
             self.frames.len() - 1

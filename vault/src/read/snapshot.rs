@@ -10,8 +10,8 @@ use crate::limits::{BLOB_LEN_MAX, TREE_DEPTH_MAX};
 use crate::pack::BlobKind;
 use crate::read::fetch::{Fetched, Fetcher};
 use crate::read::{
-    ContentReader, EntryStream, ExtentStream, Listing, Opener, ReadSettings, RunRecord, Selection,
-    Vault, blocking, search,
+    ContentReader, Differences, EntryStream, ExtentStream, Listing, Opener, ReadSettings,
+    RunRecord, Selection, Vault, blocking, search,
 };
 use crate::tree::{Entry, Node, TreePath, TreeRoot};
 
@@ -82,6 +82,11 @@ impl SnapshotReader {
     /// What lies directly in a folder (`None` for the top), without reading what lies deeper.
     pub fn list(&self, folder: Option<&TreePath>) -> Listing {
         Listing::new(self.clone(), folder)
+    }
+
+    /// What differs in a later snapshot of the same vault, without reading the nodes that both share.
+    pub fn differences(&self, after: &Self, selection: &Selection) -> Differences {
+        Differences::new(self.clone(), after.clone(), selection)
     }
 
     /// The extents of a content, in order.

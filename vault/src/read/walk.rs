@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::ids::BlobId;
+use crate::read::versions::concerns_object;
 use crate::read::{Selection, SnapshotReader, Task};
-use crate::tree::{Entry, EntryKind, Node, TreePath};
+use crate::store::StoreError;
+use crate::tree::{Child, Entry, EntryKind, Node, TreePath, TreeRoot};
 
 /// Leaves fetched together: they mostly lie side by side in one frame or two.
 const LEAVES_AHEAD: usize = 16;
@@ -30,12 +32,12 @@ pub struct EntryStream {
 
 /// A node that is to be read, and what its parent says of it.
 #[derive(Debug, Clone)]
-struct Claim {
-    id: BlobId,
+pub(crate) struct Claim {
+    pub(crate) id: BlobId,
     length: u32,
     entries: u64,
     /// Path of its first entry; `None` for the root.
-    first: Option<TreePath>,
+    pub(crate) first: Option<TreePath>,
     /// Everything in it comes before this.
     end: Option<TreePath>,
 }
@@ -48,23 +50,20 @@ struct Level {
     waiting: VecDeque<Claim>,
     ready: VecDeque<(Claim, Node)>,
     ahead: Option<(Vec<Claim>, Task<Result<Vec<Node>, Error>>)>,
+    /// How many nodes are read one by one.
+    alone: usize,
 }
 
 impl EntryStream {
     pub(crate) fn new(reader: SnapshotReader, selection: Selection) -> Self {
         let root = reader.root();
-        let top = Claim {
-            id: root.id,
-            length: root.length,
-            entries: root.entries,
-            first: None,
-            end: None,
-        };
+        let top = Claim::root(root);
         let level = Level {
             height: root.depth,
             waiting: [top].into(),
             ready: VecDeque::new(),
             ahead: None,
+            alone: 0,
         };
         Self {
             levels: vec![level],
@@ -86,7 +85,8 @@ impl EntryStream {
         self.skipped = Some(folder);
     }
 
-    /// The next entry; `None` at the end. After an error there is nothing more.
+    /// The next entry; `None` at the end. After an error about one node it goes on with the nodes after it, so that
+    /// whoever restores what can be restored asks again; after an error of the target there is nothing more.
     ///
     /// # Errors
     /// [`Error::Damaged`] if a node isn't what its parent says; whatever reading it fails with.
@@ -101,7 +101,9 @@ impl EntryStream {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
-                    self.levels.clear();
+                    if !concerns_object(&error) {
+                        self.levels.clear();
+                    }
                     return Some(Err(error));
                 }
             }
@@ -129,28 +131,18 @@ impl EntryStream {
         if self.skipped.as_ref().is_some_and(|skipped| claim.lies_within(skipped)) {
             return Ok(true);
         }
-        claim.check(&node)?;
+        claim.check(&node).map_err(|error| claim.lost(error))?;
         match node {
             Node::Leaf(entries) => self.leaf = entries.into(),
             Node::Inner(children) => {
-                let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
-                let ends: Vec<_> = ends.chain([claim.end]).collect();
-                let claims = children.into_iter().zip(ends).map(|(child, end)| Claim {
-                    id: child.id,
-                    length: child.length,
-                    entries: child.entries,
-                    first: Some(child.first),
-                    end,
-                });
-                let wanted = claims.filter(|claim| {
-                    let first = claim.first.as_ref();
-                    first.is_none_or(|first| self.selection.meets(first, claim.end.as_ref()))
-                });
+                let claims = claim.children(children);
+                let wanted = claims.filter(|claim| claim.meets(&self.selection));
                 self.levels.push(Level {
                     height: height.saturating_sub(1),
                     waiting: wanted.collect(),
                     ready: VecDeque::new(),
                     ahead: None,
+                    alone: 0,
                 });
             }
         }
@@ -159,15 +151,57 @@ impl EntryStream {
 }
 
 impl Claim {
+    pub(crate) fn root(root: &TreeRoot) -> Self {
+        let TreeRoot { id, length, entries, .. } = *root;
+        Self { id, length, entries, first: None, end: None }
+    }
+
+    /// What a node says of its children.
+    pub(crate) fn children(self, children: Vec<Child>) -> impl DoubleEndedIterator<Item = Self> {
+        let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
+        let ends: Vec<_> = ends.chain([self.end]).collect();
+        children.into_iter().zip(ends).map(|(child, end)| Self {
+            id: child.id,
+            length: child.length,
+            entries: child.entries,
+            first: Some(child.first),
+            end,
+        })
+    }
+
+    /// Its id and length, to read it by.
+    pub(crate) fn name(&self) -> (BlobId, u32) {
+        (self.id, self.length)
+    }
+
+    /// Whether anything selected may stand in it.
+    pub(crate) fn meets(&self, selection: &Selection) -> bool {
+        self.first.as_ref().is_none_or(|first| selection.meets(first, self.end.as_ref()))
+    }
+
     fn lies_within(&self, folder: &TreePath) -> bool {
         // The folder's own entry isn't inside, so the first must be below it.
         let inside = |path: &TreePath| path.is_within(folder) && path != folder;
         self.first.as_ref().is_some_and(inside) && self.end.as_ref().is_some_and(inside)
     }
 
+    /// Says with an error which entries it costs.
+    fn lost(&self, error: Error) -> Error {
+        let Some(first) = &self.first else { return error };
+        let (what, why) = match &error {
+            Error::Damaged { what, why } => (what.clone(), why.clone()),
+            Error::BlobUnknown { .. } | Error::Store(StoreError::NotFound { .. }) => {
+                (format!("tree node {}", self.id), error.to_string())
+            }
+            _ => return error,
+        };
+        let entries = self.entries;
+        Error::damaged(what, format!("{why}; {entries} entries from '{first}' on are lost with it"))
+    }
+
     /// Holds a node against what its parent says. So entries are in order over the whole tree, no node can stand
     /// in two places, and a tree can't claim more entries than it reads.
-    fn check(&self, node: &Node) -> Result<(), Error> {
+    pub(crate) fn check(&self, node: &Node) -> Result<(), Error> {
         let (first, last, entries) = match node {
             Node::Leaf(entries) => (
                 entries.first().map(|e| &e.path),
@@ -204,14 +238,31 @@ impl Level {
     ) -> Result<Option<(Claim, Node)>, Error> {
         if self.ready.is_empty() {
             let (claims, nodes) = match self.ahead.take() {
-                Some((claims, task)) => (claims, task.join().await??),
+                Some((claims, task)) => (claims, task.join().await?),
                 None => {
                     // The very next one alone, so that the first entry comes soon.
                     let claims: Vec<_> = self.waiting.pop_front().into_iter().collect();
-                    let nodes = reader.nodes(&names(&claims), self.height).await?;
+                    let nodes = reader.nodes(&names(&claims), self.height).await;
                     (claims, nodes)
                 }
             };
+            let nodes = match nodes {
+                Ok(nodes) => nodes,
+                Err(error) if claims.len() > 1 && concerns_object(&error) => {
+                    // One of them is at fault: read them one by one, so that only that one is lost.
+                    self.alone = claims.len();
+                    claims.into_iter().rev().for_each(|claim| self.waiting.push_front(claim));
+                    return Box::pin(self.next(reader, ahead)).await;
+                }
+                Err(error) => {
+                    return Err(match claims.first() {
+                        Some(claim) => claim.lost(error),
+                        None => error,
+                    });
+                }
+            };
+            self.alone = self.alone.saturating_sub(1);
+            let ahead = ahead && self.alone == 0;
             self.ready.extend(claims.into_iter().zip(nodes));
             if ahead && !self.waiting.is_empty() {
                 let claims = self.group();
@@ -236,5 +287,5 @@ impl Level {
 }
 
 fn names(claims: &[Claim]) -> Vec<(BlobId, u32)> {
-    claims.iter().map(|claim| (claim.id, claim.length)).collect()
+    claims.iter().map(Claim::name).collect()
 }
