@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     logging::init(&cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error).context("the program could not start")),
+        Err(error) => {
+            return fail(&anyhow::Error::from(error).context("the program could not start"));
+        }
     };
     let quiet = cli.log.quiet;
     let result = runtime.block_on(async {
@@ -60,7 +62,8 @@ fn main() -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     // Who reads our output may have had enough: that is no failure of ours.
     let closed = error.chain().any(|c| {
-        c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        c.downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if closed {
         return Exit::Done.into();
