@@ -8,7 +8,10 @@ use crate::support::{Place, Site, tree};
 /// Every object of a vault on S3.
 fn objects(site: &Site) -> Vec<Object<'_>> {
     let found = versions(site.place, &site.bucket, "main/");
-    found.into_iter().map(|v| Object { place: site.place, bucket: &site.bucket, key: v.key }).collect()
+    found
+        .into_iter()
+        .map(|v| Object { place: site.place, bucket: &site.bucket, key: v.key })
+        .collect()
 }
 
 #[test]
@@ -17,7 +20,9 @@ fn every_object_of_a_run_is_locked_until_the_run_expires() {
         let site = Site::new(place);
         tree::plain(&site.source());
         let record = site.backs_up();
-        let time = |field: &str| record["retention"][field].as_str().unwrap().parse::<Timestamp>().unwrap();
+        let time = |field: &str| {
+            record["retention"][field].as_str().unwrap().parse::<Timestamp>().unwrap()
+        };
         let mut seen = Vec::new();
         for object in objects(&site) {
             let (mode, until) = object.retention(&object.only_version()).unwrap();
@@ -25,7 +30,11 @@ fn every_object_of_a_run_is_locked_until_the_run_expires() {
             let kind = object.key.split('/').nth(1).unwrap().to_owned();
             // Records are evidence; S3 keeps whole seconds.
             let least = if kind == "runs" { time("evidence_until") } else { time("expires") };
-            assert!(until > least - SignedDuration::from_secs(1), "{place:?} {}: {until} < {least}", object.key);
+            assert!(
+                until > least - SignedDuration::from_secs(1),
+                "{place:?} {}: {until} < {least}",
+                object.key
+            );
             seen.push(kind);
         }
         seen.sort();
@@ -45,9 +54,16 @@ fn a_locked_version_cannot_be_deleted_by_the_buckets_owner() {
             let version = object.only_version();
             let before = object.get(&version);
             for bypass in [false, true] {
-                assert_eq!(object.delete(&version, bypass), Err("AccessDenied".into()), "{place:?} {}", object.key);
+                assert_eq!(
+                    object.delete(&version, bypass),
+                    Err("AccessDenied".into()),
+                    "{place:?} {}",
+                    object.key
+                );
             }
-            for (mode, bypass) in [("COMPLIANCE", false), ("COMPLIANCE", true), ("GOVERNANCE", true)] {
+            for (mode, bypass) in
+                [("COMPLIANCE", false), ("COMPLIANCE", true), ("GOVERNANCE", true)]
+            {
                 let shortened = object.set_retention(&version, mode, &tomorrow, bypass);
                 assert!(shortened.is_err(), "{place:?} {}: shortened to {mode}", object.key);
             }

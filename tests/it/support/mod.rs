@@ -21,7 +21,10 @@ pub(crate) fn variable(name: &str) -> String {
 
 /// Some tests need what only root may do; they must not pass without.
 pub(crate) fn need_root(why: &str) {
-    assert!(rustix::process::geteuid().is_root(), "this test needs root ({why}): run tests/run as root or with sudo");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root ({why}): run tests/run as root or with sudo"
+    );
 }
 
 /// A program from a Debian package.

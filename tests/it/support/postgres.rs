@@ -25,7 +25,9 @@ SELECT lo_from_bytea(0, repeat('large object ', 5000)::bytea);
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    })
 }
 
 /// A running server; gone when dropped.
@@ -39,8 +41,12 @@ impl Server {
     pub(crate) fn with_shop() -> Self {
         let programs = Programs::search(None, None);
         let major = programs.all("postgres").first().map(|program| program.major);
-        let major = major.expect("PostgreSQL's server is installed: run tests/run, or `apt-get install postgresql`");
-        let cluster = runtime().block_on(Cluster::start(&programs, major, &ClusterOptions::default())).unwrap();
+        let major = major.expect(
+            "PostgreSQL's server is installed: run tests/run, or `apt-get install postgresql`",
+        );
+        let cluster = runtime()
+            .block_on(Cluster::start(&programs, major, &ClusterOptions::default()))
+            .unwrap();
         let server = Self { cluster };
         server.sql("postgres", "DROP DATABASE keephold_maintenance");
         server.sql("postgres", "CREATE DATABASE shop");
@@ -81,7 +87,11 @@ impl Server {
     /// A hash of all rows of the shop's tables.
     pub(crate) fn contents(&self, database: &str) -> String {
         let tables = ["customers", "orders", "\"Odd \"\"name\"\", größe\"", "empty"];
-        let one = |table| format!("(SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') || count(*) FROM {table} t)");
+        let one = |table| {
+            format!(
+                "(SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') || count(*) FROM {table} t)"
+            )
+        };
         let all = tables.map(one).join(" || ");
         self.ask(database, &format!("SELECT {all} || (SELECT md5(string_agg(data, '' ORDER BY pageno)) FROM pg_largeobject)"))
     }

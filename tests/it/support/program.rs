@@ -18,7 +18,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
         folder.pop();
     }
     let path = folder.join(name);
-    assert!(path.is_file(), "{} isn't built: run tests/run, or `cargo build --workspace` first", path.display());
+    assert!(
+        path.is_file(),
+        "{} isn't built: run tests/run, or `cargo build --workspace` first",
+        path.display()
+    );
     path
 }
 
@@ -71,7 +75,10 @@ impl Program {
     /// Starts it; whoever holds it can send signals.
     #[track_caller]
     pub(crate) fn start(mut self) -> Started {
-        let child = self.command.spawn().unwrap_or_else(|e| panic!("{:?} can't be started: {e}", self.command));
+        let child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{:?} can't be started: {e}", self.command));
         let mut child = child;
         let out = drain(child.stdout.take());
         let err = drain(child.stderr.take());
@@ -180,7 +187,9 @@ impl Output {
     /// Each line of standard output as JSON.
     #[track_caller]
     pub(crate) fn lines(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is no JSON: {e}"));
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is no JSON: {e}"))
+        };
         self.stdout().lines().map(parse).collect()
     }
 
@@ -188,11 +197,12 @@ impl Output {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         let text = self.stdout();
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}\nprinted no JSON ({e}): {text}", self.what))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{}\nprinted no JSON ({e}): {text}", self.what))
     }
 }
 
-/// Makes what differs from run to run the same: each text of `replace`, times, and the machine's own words.
+/// Makes what differs from run to run the same: each text of `replace`, hex strings of 32 digits and more, times.
 pub(crate) fn redact(text: &str, replace: &[(&str, &str)]) -> String {
     let mut text = text.to_owned();
     for (from, to) in replace {
@@ -200,5 +210,35 @@ pub(crate) fn redact(text: &str, replace: &[(&str, &str)]) -> String {
             text = text.replace(from, to);
         }
     }
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    let lines = text.lines().map(|line| {
+        let mut line = hide_hex(line.trim_end());
+        // `web1/files: FAILED in 4 ms`
+        if let Some((before, after)) = line.rsplit_once(" in ")
+            && (after.ends_with(" ms") || after.ends_with(" s"))
+        {
+            line = format!("{before} in TIME");
+        }
+        if let Some((before, key)) = line.split_once("runs/")
+            && let [host, job, _] = key.split('/').collect::<Vec<_>>()[..]
+        {
+            line = format!("{before}runs/{host}/{job}/RUN");
+        }
+        line
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn hide_hex(line: &str) -> String {
+    let (mut out, mut digits) = (String::new(), String::new());
+    for c in line.chars().map(Some).chain([None]) {
+        match c {
+            Some(c @ ('0'..='9' | 'a'..='f')) => digits.push(c),
+            _ => {
+                out.push_str(if digits.len() >= 32 { "HEX" } else { &digits });
+                digits.clear();
+                out.extend(c);
+            }
+        }
+    }
+    out
 }

@@ -29,12 +29,18 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// A proxy that asks `judge` about the first line of each request, such as `PUT /bucket/main/packs/…`.
-    pub(crate) fn judging(server: &str, judge: impl Fn(&str) -> Fate + Send + Sync + 'static) -> Self {
+    pub(crate) fn judging(
+        server: &str,
+        judge: impl Fn(&str) -> Fate + Send + Sync + 'static,
+    ) -> Self {
         Self::start(server, Arc::new(judge), Arc::new(|answer| answer))
     }
 
     /// A proxy that changes the head of each answer.
-    pub(crate) fn retouching(server: &str, retouch: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(crate) fn retouching(
+        server: &str,
+        retouch: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         Self::start(server, Arc::new(|_: &str| Fate::Pass), Arc::new(retouch))
     }
 
@@ -46,7 +52,8 @@ impl Proxy {
         let proxy = Self { endpoint, held: held.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, judge, retouch, held) = (server.clone(), judge.clone(), retouch.clone(), held.clone());
+                let (server, judge, retouch, held) =
+                    (server.clone(), judge.clone(), retouch.clone(), held.clone());
                 std::thread::spawn(move || {
                     let _ = serve(client, &server, &*judge, &*retouch, &held);
                 });
@@ -59,7 +66,10 @@ impl Proxy {
     pub(crate) fn wait_until_held(&self) {
         let began = Instant::now();
         while self.held.load(Ordering::SeqCst) == 0 {
-            assert!(began.elapsed() < Duration::from_secs(60), "no request came that was to be held");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no request came that was to be held"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -30,7 +30,8 @@ fn helper() -> &'static Mutex<Helper> {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the Python of KEEPHOLD_TEST_PYTHON starts");
-        let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (to, from) =
+            (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Mutex::new(Helper { _child: child, to, from })
     })
 }
@@ -46,7 +47,8 @@ fn ask(place: Place, role: &str, request: Value) -> Result<Value, String> {
     writeln!(helper.to, "{}", Value::Object(request)).expect("s3.py listens");
     let mut line = String::new();
     helper.from.read_line(&mut line).unwrap();
-    let answer: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("s3.py answered {line:?}: {e}"));
+    let answer: Value =
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("s3.py answered {line:?}: {e}"));
     match answer.get("error") {
         Some(code) => Err(code.as_str().unwrap().to_owned()),
         None => Ok(answer["ok"].clone()),
@@ -84,7 +86,8 @@ pub(crate) fn policy(place: Place, bucket: &str, policy: &Value) {
 
 /// All versions whose keys begin so, newest first for each key.
 pub(crate) fn versions(place: Place, bucket: &str, prefix: &str) -> Vec<Version> {
-    let found = ask(place, "", json!({"do": "versions", "bucket": bucket, "prefix": prefix})).unwrap();
+    let found =
+        ask(place, "", json!({"do": "versions", "bucket": bucket, "prefix": prefix})).unwrap();
     serde_json::from_value(found).unwrap()
 }
 
@@ -97,12 +100,17 @@ impl Object<'_> {
 
     /// Its versions and markers.
     pub(crate) fn versions(&self) -> Vec<Version> {
-        versions(self.place, self.bucket, &self.key).into_iter().filter(|v| v.key == self.key).collect()
+        versions(self.place, self.bucket, &self.key)
+            .into_iter()
+            .filter(|v| v.key == self.key)
+            .collect()
     }
 
     /// The only version of an object that nobody has touched.
     pub(crate) fn only_version(&self) -> String {
-        let [one] = &self.versions()[..] else { panic!("{} has not just one version: {:?}", self.key, self.versions()) };
+        let [one] = &self.versions()[..] else {
+            panic!("{} has not just one version: {:?}", self.key, self.versions())
+        };
         assert!(!one.marker);
         one.version.clone()
     }
@@ -114,7 +122,11 @@ impl Object<'_> {
 
     /// Puts a version over it, without a lock.
     pub(crate) fn put(&self, body: &[u8]) -> String {
-        self.ask("", "put", json!({"body": STANDARD.encode(body)})).unwrap().as_str().unwrap().to_owned()
+        self.ask("", "put", json!({"body": STANDARD.encode(body)}))
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Puts a version over it, with a lock.
@@ -150,7 +162,13 @@ impl Object<'_> {
         Ok((text("mode"), text("until").parse().unwrap()))
     }
 
-    pub(crate) fn set_retention(&self, version: &str, mode: &str, until: &str, bypass: bool) -> Result<(), String> {
+    pub(crate) fn set_retention(
+        &self,
+        version: &str,
+        mode: &str,
+        until: &str,
+        bypass: bool,
+    ) -> Result<(), String> {
         let request = json!({"version": version, "mode": mode, "until": until, "bypass": bypass});
         self.ask("", "set_retention", request).map(drop)
     }

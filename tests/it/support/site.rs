@@ -36,7 +36,8 @@ impl Place {
     /// Id and secret of the buckets' owner, or of a role of Ceph's (`WRITER`, `VERIFIER`, …).
     pub(crate) fn credential(self, role: &str) -> [String; 2] {
         let role = if role.is_empty() { String::new() } else { format!("{role}_") };
-        ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY"].map(|what| variable(&format!("{}_{role}{what}", self.prefix())))
+        ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY"]
+            .map(|what| variable(&format!("{}_{role}{what}", self.prefix())))
     }
 }
 
@@ -59,10 +60,20 @@ impl Site {
     pub(crate) fn bare(place: Place, lock: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("keephold-it-").tempdir().unwrap();
         let (url, endpoint, credential, bucket) = match place {
-            Place::Local => (format!("file://{}", dir.path().join("vault").display()), None, None, String::new()),
+            Place::Local => (
+                format!("file://{}", dir.path().join("vault").display()),
+                None,
+                None,
+                String::new(),
+            ),
             Place::Ceph | Place::LocalStack => {
                 let bucket = s3::bucket(place, true);
-                (format!("s3://{bucket}/main"), Some(place.endpoint()), Some(place.credential("")), bucket)
+                (
+                    format!("s3://{bucket}/main"),
+                    Some(place.endpoint()),
+                    Some(place.credential("")),
+                    bucket,
+                )
             }
         };
         for folder in ["home", "safe", "source"] {
@@ -103,7 +114,10 @@ impl Site {
         std::fs::create_dir_all(&home).unwrap();
         let mut run = Program::new(binary(program), &home).args(arguments).args(self.target());
         if let Some([id, secret]) = &self.credential {
-            run = run.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", "us-east-1");
+            run = run
+                .env("AWS_ACCESS_KEY_ID", id)
+                .env("AWS_SECRET_ACCESS_KEY", secret)
+                .env("AWS_REGION", "us-east-1");
         }
         run
     }
@@ -112,7 +126,12 @@ impl Site {
     pub(crate) fn target(&self) -> Vec<String> {
         let mut options = vec!["--vault".to_owned(), self.url.clone()];
         if let Some(endpoint) = &self.endpoint {
-            options.extend(["--endpoint".to_owned(), endpoint.clone(), "--retry".to_owned(), "5".to_owned()]);
+            options.extend([
+                "--endpoint".to_owned(),
+                endpoint.clone(),
+                "--retry".to_owned(),
+                "5".to_owned(),
+            ]);
         }
         if self.lock != "compliance" {
             options.extend(["--lock".to_owned(), self.lock.to_owned()]);
@@ -122,7 +141,11 @@ impl Site {
 
     /// `keephold init`, with the identities carried off to `safe`.
     pub(crate) fn init(&self) -> Program {
-        self.program("keephold", "home", &["init"]).arg("--keys").arg(self.path("keys")).arg("--identities").arg(self.path("safe"))
+        self.program("keephold", "home", &["init"])
+            .arg("--keys")
+            .arg(self.path("keys"))
+            .arg("--identities")
+            .arg(self.path("safe"))
     }
 
     /// `keephold backup`, on the host.
@@ -182,11 +205,12 @@ impl Site {
                 .filter(|key| key.starts_with(prefix))
                 .collect(),
             _ => {
-                let mut keys: Vec<_> = s3::versions(self.place, &self.bucket, &format!("main/{prefix}"))
-                    .into_iter()
-                    .filter(|v| v.latest && !v.marker)
-                    .map(|v| v.key.trim_start_matches("main/").to_owned())
-                    .collect();
+                let mut keys: Vec<_> =
+                    s3::versions(self.place, &self.bucket, &format!("main/{prefix}"))
+                        .into_iter()
+                        .filter(|v| v.latest && !v.marker)
+                        .map(|v| v.key.trim_start_matches("main/").to_owned())
+                        .collect();
                 keys.sort();
                 keys
             }
@@ -198,7 +222,16 @@ impl Site {
         let dir = self.dir.path().display().to_string();
         let endpoint = self.endpoint.clone().unwrap_or_default();
         let host = endpoint.trim_start_matches("http://").to_owned();
-        super::redact(text, &[(&dir, "DIR"), (&endpoint, "ENDPOINT"), (&host, "HOST"), (&self.bucket, "BUCKET")])
+        super::redact(
+            text,
+            &[
+                (&self.url, "VAULT"),
+                (&dir, "DIR"),
+                (&endpoint, "ENDPOINT"),
+                (&host, "HOST"),
+                (&self.bucket, "BUCKET"),
+            ],
+        )
     }
 }
 
@@ -227,7 +260,11 @@ fn local_listing(folder: &Path) -> Vec<String> {
             if path.is_dir() {
                 visit(&path, below, out);
             } else {
-                out.push(format!("{} {}", name.display(), blake3::hash(&std::fs::read(&path).unwrap()).to_hex()));
+                out.push(format!(
+                    "{} {}",
+                    name.display(),
+                    blake3::hash(&std::fs::read(&path).unwrap()).to_hex()
+                ));
             }
         }
     }

@@ -40,14 +40,19 @@ pub(crate) fn odd(at: &Path) {
         &[b'n'; 255],
     ];
     for (number, name) in names.iter().enumerate() {
-        fs::write(at.join(OsStr::from_bytes(name)), noise(number as u64, 10 + number * 1000)).unwrap();
+        fs::write(at.join(OsStr::from_bytes(name)), noise(number as u64, 10 + number * 1000))
+            .unwrap();
     }
     let folder = at.join(OsStr::from_bytes(b"folder \xf0\x28\x8c\x28"));
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("empty"), "").unwrap();
     fs::create_dir_all(at.join("deep/er/and/deeper/empty folder")).unwrap();
 
-    fs::write(at.join("large"), [noise(3, 1_500_000), b"text ".repeat(300_000), noise(3, 900_000)].concat()).unwrap();
+    fs::write(
+        at.join("large"),
+        [noise(3, 1_500_000), b"text ".repeat(300_000), noise(3, 900_000)].concat(),
+    )
+    .unwrap();
     let mut sparse = fs::File::create(at.join("sparse")).unwrap();
     sparse.write_all(b"begin").unwrap();
     sparse.seek(SeekFrom::Start(20 << 20)).unwrap();
@@ -63,7 +68,8 @@ pub(crate) fn odd(at: &Path) {
 
     fs::write(at.join("program"), "#!/bin/sh\n").unwrap();
     let attribute = |path: &str, name: &str, value: &[u8]| {
-        rustix::fs::setxattr(at.join(path), name, value, XattrFlags::empty()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        rustix::fs::setxattr(at.join(path), name, value, XattrFlags::empty())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
     };
     attribute("etc/hosts", "user.comment", b"\x00binary\xff");
     attribute("etc", "user.folder", b"yes");
@@ -72,11 +78,28 @@ pub(crate) fn odd(at: &Path) {
         std::os::unix::fs::lchown(at.join("dangling"), Some(12_345), Some(54_321)).unwrap();
         let device = at.join("device");
         let number = rustix::fs::makedev(1, 3);
-        rustix::fs::mknodat(CWD, &device, rustix::fs::FileType::CharacterDevice, 0o600.into(), number).unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            &device,
+            rustix::fs::FileType::CharacterDevice,
+            0o600.into(),
+            number,
+        )
+        .unwrap();
         // cap_net_bind_service, and an ACL that lets user 1000 read: as setcap and setfacl write them.
-        attribute("program", "security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        attribute(
+            "program",
+            "security.capability",
+            b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        );
         let mut acl = vec![2, 0, 0, 0];
-        for (tag, rights, id) in [(1_u16, 6_u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)] {
+        for (tag, rights, id) in [
+            (1_u16, 6_u16, u32::MAX),
+            (2, 4, 1000),
+            (4, 4, u32::MAX),
+            (16, 4, u32::MAX),
+            (32, 0, u32::MAX),
+        ] {
             acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
             acl.extend(id.to_le_bytes());
         }
@@ -110,7 +133,8 @@ fn visit(at: &Path, below: &Path, out: &mut Vec<String>, first: &mut HashMap<(u6
     entries.sort();
     for path in entries {
         let meta = fs::symlink_metadata(&path).unwrap();
-        let name = path.strip_prefix(below).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
+        let name =
+            path.strip_prefix(below).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
         let kind = meta.file_type();
         let what = if kind.is_symlink() {
             format!("-> {}", fs::read_link(&path).unwrap().as_os_str().as_bytes().escape_ascii())
@@ -170,5 +194,11 @@ pub(crate) fn same(expected: &Path, found: &Path) {
     for (one, other) in expected.iter().zip(&found) {
         assert_eq!(one, other, "first difference");
     }
-    assert_eq!(expected.len(), found.len(), "one of them has more entries: {:?} / {:?}", expected.last(), found.last());
+    assert_eq!(
+        expected.len(),
+        found.len(),
+        "one of them has more entries: {:?} / {:?}",
+        expected.last(),
+        found.last()
+    );
 }
