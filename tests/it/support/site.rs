@@ -176,7 +176,7 @@ impl Site {
     /// Restores the newest snapshot of job `files` to a new folder `to`, on another machine.
     pub(crate) fn restore(&self, to: &str) -> Program {
         let to = self.path(to);
-        self.elsewhere(&["restore"]).arg("--to").arg(to)
+        self.elsewhere(&["restore", "latest"]).arg("--target").arg(to)
     }
 
     /// Where a path of `source` comes to lie in what [`Self::restore`] made.
