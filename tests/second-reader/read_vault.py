@@ -104,9 +104,12 @@ class Vault:
         with tempfile.NamedTemporaryFile() as signature:
             signature.write(record.signature)
             signature.flush()
-            command = ["ssh-keygen", "-Y", "verify", "-f", self.signers, "-I", host, "-n", "keephold-record", "-s", signature.name]
-            done = subprocess.run(command, input=record.signed, capture_output=True)
-        need(done.returncode == 0, f"its signature is not to be believed: {(done.stderr or done.stdout).decode().strip()}")
+            command = ["ssh-keygen", "-Y", "verify", "-f", self.signers, "-n", "keephold-record", "-s", signature.name]
+            for principal in (host, f"keephold@{host}"):
+                done = subprocess.run([*command, "-I", principal], input=record.signed, capture_output=True)
+                if done.returncode == 0:
+                    return
+        raise Damaged(f"its signature is not to be believed: {(done.stderr or done.stdout).decode().strip()}")
 
 
 class Blobs:
