@@ -119,9 +119,9 @@ impl Error {
                 "give the identity of one of the recipients that the run's record names (--identity FILE)",
             ),
             Self::NoSnapshot { .. } => Some("choose an earlier run: keephold snapshots lists them"),
-            Self::NotInSnapshot { .. } => {
-                Some("paths are written as keephold ls shows them, from the root of the file system")
-            }
+            Self::NotInSnapshot { .. } => Some(
+                "paths are written as keephold ls shows them, from the root of the file system",
+            ),
             Self::OtherVault { .. } => Some("check the vault's URL and the pinned fingerprint"),
             Self::NewerFormat { .. } => Some("use a newer version of Keephold"),
             Self::Signature { .. } => {

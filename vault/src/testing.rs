@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::VaultConfig;
-use crate::content::{Content, Extent, Extents};
+use crate::content::{Content, Extent, Extents, ListRef};
 use crate::envelope::{self, Identities, Recipients, RunKeys};
 use crate::error::Error;
 use crate::frame::Compressor;
@@ -67,12 +67,12 @@ impl VaultMaker {
     /// None that a test expects.
     pub async fn new() -> Result<Self, Error> {
         let store = Arc::new(MemoryStore::default());
-        let config = VaultConfig::generate(at("2026-11-01T00:00:00Z"), 7)?;
+        let secret = VaultSecret::generate()?;
+        let config = VaultConfig::generate(at("2026-11-01T00:00:00Z"), &secret, 7)?;
         let (bytes, fingerprint) = config.to_bytes()?;
         store.put(&ObjectKey::vault_config(), bytes.into(), far()).await?;
         let (public, identity) = Identities::generate();
         let recipients = Recipients::parse(&public)?;
-        let secret = VaultSecret::generate()?;
         let run = RunKeys { vault: config.id, run: RunKey::generate()?, secret: secret.clone() };
         Ok(Self {
             store,
@@ -110,7 +110,7 @@ impl VaultMaker {
     /// # Errors
     /// None that a test expects.
     pub async fn blob(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.secret.blob_namer().name(bytes);
+        let id = self.secret.blob_namer().name(kind, bytes);
         self.blob_as(kind, id, bytes).await?;
         Ok(id)
     }
@@ -173,7 +173,7 @@ impl VaultMaker {
             version: stored.version,
             locked_until_s: Some(far().as_second()),
         };
-        self.segment.add(row, &self.envelope, &built.frames);
+        self.segment.add(row, &self.envelope, self.recipients.digest(), &built.frames);
         Ok(())
     }
 
@@ -226,25 +226,40 @@ impl VaultMaker {
         hash: Option<ContentHash>,
     ) -> Result<Content, Error> {
         let size = extents.iter().map(Extent::length).sum();
-        let mut depth = 0;
-        while extents.len() > EXTENTS_INLINE_MAX {
+        if extents.len() <= EXTENTS_INLINE_MAX {
+            let extents = Extents::Inline(std::mem::take(&mut extents));
+            return Ok(Content { size, hash, extents });
+        }
+        let mut depth = 1;
+        let mut lists = self.lists(&extents, Extent::length).await?;
+        while lists.len() > EXTENTS_INLINE_MAX {
             depth += 1;
+            lists = self.lists(&lists, |list| list.covers).await?;
+        }
+        Ok(Content { size, hash, extents: Extents::Lists { depth, lists } })
+    }
+
+    /// Stores one level of lists.
+    async fn lists<T: serde::Serialize>(
+        &mut self,
+        items: &[T],
+        covers: impl Fn(&T) -> u64,
+    ) -> Result<Vec<ListRef>, Error> {
+        let mut lists = Vec::new();
+        for items in items.chunks((self.piece_len / 32).max(2)) {
             let mut bytes = Vec::new();
-            for extent in &extents {
-                bytes = postcard::to_extend(extent, bytes)
+            for item in items {
+                bytes = postcard::to_extend(item, bytes)
                     .map_err(|e| Error::damaged("a test's extents", e))?;
             }
-            extents.clear();
-            for piece in bytes.chunks(self.piece_len) {
-                let id = self.blob(BlobKind::List, piece).await?;
-                extents.push(Extent::Blob { id, length: number(piece.len()) });
-            }
+            let id = self.blob(BlobKind::List, &bytes).await?;
+            lists.push(ListRef {
+                id,
+                length: number(bytes.len()),
+                covers: items.iter().map(&covers).sum(),
+            });
         }
-        let extents = match depth {
-            0 => Extents::Inline(extents),
-            depth => Extents::Lists { depth, blobs: extents },
-        };
-        Ok(Content { size, hash, extents })
+        Ok(lists)
     }
 
     /// Adds a tree of entries, which are sorted first.
@@ -257,7 +272,7 @@ impl VaultMaker {
         let mut nodes = Vec::new();
         let mut keep = |bytes: &[u8]| -> Result<BlobId, Error> {
             nodes.push(bytes.to_vec());
-            Ok(namer.name(bytes))
+            Ok(namer.name(BlobKind::Tree, bytes))
         };
         let mut builder = TreeBuilder::default();
         for entry in entries.iter() {

@@ -45,7 +45,9 @@ impl Directory {
         let mut excludes = self.options.exclude.clone();
         excludes.extend(self.options.exclude_files.iter().map(|f| format!("@{}", f.display())));
         excludes.extend(self.options.exclude_caches.then(|| "CACHEDIR.TAG".into()));
-        excludes.extend(self.options.exclude_if_present.iter().map(|n| format!("if present: {}", n.display())));
+        excludes.extend(
+            self.options.exclude_if_present.iter().map(|n| format!("if present: {}", n.display())),
+        );
         excludes.extend(self.options.one_file_system.then(|| "other file systems".into()));
         SourceReport::Directory {
             paths: self.paths.iter().map(|p| p.display().to_string()).collect(),
@@ -105,7 +107,8 @@ pub(crate) fn backup(
     let Lists { before, after } = lists;
     let handles = before.handles(writer.known());
     let (chunker, namer) = (writer.chunker().clone(), writer.namer().clone());
-    let walk = Walk::start(&base, &job.paths, &job.options).map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
+    let walk = Walk::start(&base, &job.paths, &job.options)
+        .map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
     let (slots_in, slots) = bounded::<Slot>(SLOTS);
     let (work_in, work) = bounded::<Work>(SLOTS);
     let names = Names::of_host();
@@ -153,7 +156,9 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
                 let seen = before.find(&walked);
                 match (first, seen) {
                     (None, Some(seen)) => Slot::Seen(walked, Box::new(seen)),
-                    (None, None) if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 => {
+                    (None, None)
+                        if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 =>
+                    {
                         Slot::Large(walked)
                     }
                     (first, _) => {
@@ -179,7 +184,13 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
 }
 
 /// Reads small files, links and metadata ahead of the ingest thread.
-fn read_ahead(work: &Receiver<Work>, base: &Base, names: Names, chunker: &Chunker, namer: &BlobNamer) {
+fn read_ahead(
+    work: &Receiver<Work>,
+    base: &Base,
+    names: Names,
+    chunker: &Chunker,
+    namer: &BlobNamer,
+) {
     let meta = MetaReader::new(base.clone(), names);
     while let Ok(Work { walked, content, answer }) = work.recv() {
         // Nobody listens once the run is given up.
@@ -204,7 +215,11 @@ fn read_one(
                 Read { what, meta, problems }
             }
             Ok(None) => Read { what: Ok(Found::Grown), meta: meta.bare(walked), problems: vec![] },
-            Err(error) => Read { what: Ok(Found::ReadError(error)), meta: meta.bare(walked), problems: vec![] },
+            Err(error) => Read {
+                what: Ok(Found::ReadError(error)),
+                meta: meta.bare(walked),
+                problems: vec![],
+            },
         };
     }
     let (found, problems) = meta.read(walked);
@@ -352,7 +367,9 @@ impl Ingest<'_> {
     }
 
     fn changed(&mut self, path: &TreePath) {
-        let text = format!("/{path}: it changed while it was read; what was read is kept, and may mix two states");
+        let text = format!(
+            "/{path}: it changed while it was read; what was read is kept, and may mix two states"
+        );
         self.notes.add(Level::Warning, "changed", text);
     }
 
@@ -369,7 +386,9 @@ impl Ingest<'_> {
             ProblemKind::RootMissing => (Level::Error, "source_missing"),
             ProblemKind::RootEmpty => (Level::Error, "source_empty"),
             ProblemKind::Vanished => (Level::Warning, "vanished"),
-            ProblemKind::Denied | ProblemKind::Io | ProblemKind::TooDeep => (Level::Warning, "unreadable"),
+            ProblemKind::Denied | ProblemKind::Io | ProblemKind::TooDeep => {
+                (Level::Warning, "unreadable")
+            }
             ProblemKind::Xattrs => (Level::Warning, "attributes"),
             ProblemKind::RootIsLink => (Level::Warning, "source_is_link"),
             kind if kind.is_note() => (Level::Note, "note"),

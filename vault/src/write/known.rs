@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId, VaultId};
 use crate::index::{BuiltSegment, OpenSegment, PackRow};
@@ -48,6 +49,8 @@ struct Segment {
     lock: LockState,
     /// The same for each of its packs.
     packs: Vec<LockState>,
+    /// Packs sealed to other recipients than this run's, who could not open them: never used again.
+    foreign: PackSet,
     used: PackSet,
 }
 
@@ -78,6 +81,7 @@ pub struct Known {
     runtime: tokio::runtime::Handle,
     vault: VaultId,
     secret: VaultSecret,
+    recipients: RecipientsDigest,
     locks: bool,
     segments: Vec<Segment>,
     numbers: HashMap<SegmentId, u32>,
@@ -95,6 +99,7 @@ impl Known {
         store: Arc<dyn Store>,
         vault: VaultId,
         secret: VaultSecret,
+        recipients: RecipientsDigest,
         locks: bool,
     ) -> Result<Self, Error> {
         for sub in ["segments", "tables", "locks", "journal"] {
@@ -107,6 +112,7 @@ impl Known {
             runtime: tokio::runtime::Handle::current(),
             vault,
             secret,
+            recipients,
             locks,
             segments: Vec::new(),
             numbers: HashMap::new(),
@@ -227,9 +233,15 @@ impl Known {
         let open = OpenSegment::open_whole(&id, self.vault, &self.secret, bytes)?;
         let header = OpenSegment::header(&id, bytes)?;
         let mut packs = Vec::with_capacity(open.packs() as usize);
+        let mut foreign = PackSet::default();
         for &place in open.pack_blocks() {
             let rows = open.pack_block(slice(bytes, place.range()), place)?;
-            packs.extend(rows.iter().map(|row| LockState::until(row.locked_until())));
+            for row in &rows {
+                if open.recipients(row.envelope) != Some(self.recipients) {
+                    foreign.insert(u32::try_from(packs.len()).unwrap_or(u32::MAX));
+                }
+                packs.push(LockState::until(row.locked_until()));
+            }
         }
         let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
@@ -242,7 +254,16 @@ impl Known {
         }
         let size = bytes.len() as u64;
         let used = PackSet::default();
-        Ok(self.number_segment(Segment { id, size, salt: header.salt, version, lock, packs, used }))
+        Ok(self.number_segment(Segment {
+            id,
+            size,
+            salt: header.salt,
+            version,
+            lock,
+            packs,
+            foreign,
+            used,
+        }))
     }
 
     fn number_segment(&mut self, segment: Segment) -> u32 {
@@ -415,7 +436,7 @@ impl Known {
             return Ok(true);
         }
         let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(false) };
-        if lock == LockState::GONE {
+        if lock == LockState::GONE || segment.foreign.contains(handle.pack) {
             return Ok(false);
         }
         let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
@@ -446,12 +467,14 @@ impl Known {
         ((pack as usize) < packs).then_some(PackHandle { segment: number, pack })
     }
 
-    /// Takes a segment into account that this run has stored; all its packs are new and needed.
+    /// Takes a segment into account that this run has stored; all its packs are new and needed. `foreign` are those
+    /// that an interrupted run sealed to other recipients.
     pub(crate) fn stored(
         &mut self,
         built: &BuiltSegment,
         version: Option<VersionId>,
         lock: Option<Timestamp>,
+        foreign: PackSet,
     ) -> Result<(), Error> {
         write_file(&self.segment_path(&built.id), &built.bytes)?;
         let rows = built.blobs.iter().map(|row| Ok(Row { id: row.id, segment: 0, pack: row.pack }));
@@ -465,6 +488,7 @@ impl Known {
             version,
             lock: LockState::until(lock),
             packs: built.packs.iter().map(|row| LockState::until(row.locked_until())).collect(),
+            foreign,
             used,
         });
         self.use_table(table);
