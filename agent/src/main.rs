@@ -58,14 +58,19 @@ fn main() -> ExitCode {
             Command::Snapshots(args) => {
                 commands::snapshots::run(&args, &args.read.open(false).await?, &mut stdout()).await
             }
-            Command::Ls(args) => commands::ls::run(&args, &args.read.open(true).await?, &mut stdout()).await,
+            Command::Ls(args) => {
+                commands::ls::run(&args, &args.read.open(true).await?, &mut stdout()).await
+            }
             Command::Restore(args) => {
-                commands::restore::run(&args, &args.read.open(true).await?, quiet, &mut stdout()).await
+                commands::restore::run(&args, &args.read.open(true).await?, quiet, &mut stdout())
+                    .await
             }
             Command::Dump(args) => {
                 commands::dump::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
-            Command::Diff(args) => commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await,
+            Command::Diff(args) => {
+                commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
+            }
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });
@@ -92,4 +97,27 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     }
     eprint!("{}", render(error));
     exit_of(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Every help page, as a terminal shows it: a change of any word is seen in review.
+    #[test]
+    fn help_is_as_agreed() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut pages = command.render_long_help().to_string();
+        let names: Vec<String> =
+            command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        for name in names.iter().filter(|n| *n != "help") {
+            if let Some(page) = command.find_subcommand_mut(name) {
+                pages.push_str(&format!("\n{:=<100}\n{}", "", page.render_long_help()));
+            }
+        }
+        insta::assert_snapshot!("help", pages);
+    }
 }

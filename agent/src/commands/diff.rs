@@ -84,11 +84,16 @@ pub(crate) async fn run(args: &DiffArgs, open: &ReadVault, out: &mut dyn Write) 
         if args.json {
             let what: Vec<_> = what.iter().map(|changed| changed.word).collect();
             let [before, after] = [&before, &after].map(|e| e.as_ref().map(EntryLine::of));
-            writeln!(out, "{}", serde_json::to_string(&Line { change, what: &what, before, after })?)?;
+            writeln!(
+                out,
+                "{}",
+                serde_json::to_string(&Line { change, what: &what, before, after })?
+            )?;
         } else if let Some(entry) = after.or(before) {
             let texts: Vec<_> = what.into_iter().map(|changed| changed.text).collect();
             let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
-            let tail = if texts.is_empty() { String::new() } else { format!("  ({})", texts.join(", ")) };
+            let tail =
+                if texts.is_empty() { String::new() } else { format!("  ({})", texts.join(", ")) };
             writeln!(out, "{mark} {}{slash}{tail}", entry.path)?;
         }
     }
@@ -112,12 +117,16 @@ fn compare(before: &Entry, after: &Entry) -> Vec<Changed> {
     match (&before.kind, &after.kind) {
         (EntryKind::File(a), EntryKind::File(b)) => {
             if a.size != b.size {
-                add("content", format!("content {} → {}", human::bytes(a.size), human::bytes(b.size)));
+                add(
+                    "content",
+                    format!("content {} → {}", human::bytes(a.size), human::bytes(b.size)),
+                );
             } else if !same_bytes(a, b) {
                 add("content", "content".into());
             }
         }
-        (EntryKind::Symlink(a), EntryKind::Symlink(b)) | (EntryKind::HardLink(a), EntryKind::HardLink(b)) => {
+        (EntryKind::Symlink(a), EntryKind::Symlink(b))
+        | (EntryKind::HardLink(a), EntryKind::HardLink(b)) => {
             if a != b {
                 add("target", format!("target {} → {}", shown(a), shown(b)));
             }
@@ -146,7 +155,10 @@ fn same_bytes(a: &Content, b: &Content) -> bool {
     match (a.hash, b.hash) {
         // The hash leaves out holes: with as many bytes in all, only their places could differ.
         (Some(x), Some(y)) if x != y => false,
-        _ => a.extents == b.extents || (a.hash.is_some() && a.hash == b.hash && !holes(a) && !holes(b)),
+        _ => {
+            a.extents == b.extents
+                || (a.hash.is_some() && a.hash == b.hash && !holes(a) && !holes(b))
+        }
     }
 }
 
@@ -201,7 +213,8 @@ mod tests {
         let short = maker.content(b"short").await.unwrap();
         let long = maker.content(&[1; 2000]).await.unwrap();
         let other = maker.content(b"ahort").await.unwrap();
-        let file = |path: &str, content: &Content| entry(path, EntryKind::File(content.clone())).unwrap();
+        let file =
+            |path: &str, content: &Content| entry(path, EntryKind::File(content.clone())).unwrap();
         let link = |to: &str| entry("d/link", EntryKind::Symlink(to.into())).unwrap();
         let mut before = vec![
             entry("d", EntryKind::Directory).unwrap(),
@@ -227,7 +240,8 @@ mod tests {
         insta::assert_snapshot!("text", printed(&maker, &[]).await);
         insta::assert_snapshot!("below", printed(&maker, &["/x/"]).await);
         let json = printed(&maker, &["--json"]).await;
-        let lines: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 6);
         assert_eq!(lines[2]["what"], serde_json::json!(["content", "mode", "mtime"]));
     }

@@ -39,13 +39,19 @@ pub(crate) struct DumpArgs {
 }
 
 /// Writes a content of an open vault.
-pub(crate) async fn run(args: &DumpArgs, open: &ReadVault, out: &mut (dyn Write + Send)) -> Result<Exit> {
+pub(crate) async fn run(
+    args: &DumpArgs,
+    open: &ReadVault,
+    out: &mut (dyn Write + Send),
+) -> Result<Exit> {
     let run = open.choose_for_data(&args.snapshot).await?;
     let reader = open.snapshot(&run)?;
     let (path, content) = find(&reader, &run, &args.path).await?;
     let binary = path.as_bytes().ends_with(b".pgdump");
     if binary && !args.force && std::io::stdout().is_terminal() {
-        return Err(usage("the dump is binary: give it to pg_restore through a pipe, or to a file (or use --force)"));
+        return Err(usage(
+            "the dump is binary: give it to pg_restore through a pipe, or to a file (or use --force)",
+        ));
     }
     match write(&reader, &content, out).await {
         Ok(()) => Ok(open.finish(Exit::Done)),
@@ -61,8 +67,13 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 /// The content that is meant: a database's dump by its name, else a file by its path.
-async fn find(reader: &SnapshotReader, run: &RunRecord, name: &OsString) -> Result<(TreePath, Content)> {
-    let mut path = tree_path(name)?.ok_or_else(|| usage("name a file in the snapshot, or a database"))?;
+async fn find(
+    reader: &SnapshotReader,
+    run: &RunRecord,
+    name: &OsString,
+) -> Result<(TreePath, Content)> {
+    let mut path =
+        tree_path(name)?.ok_or_else(|| usage("name a file in the snapshot, or a database"))?;
     if let Some(SourceReport::Postgres(report)) = &run.record.source
         && let Some(database) = report.databases.iter().find(|d| name.to_str() == Some(&d.name))
     {
@@ -78,9 +89,16 @@ async fn find(reader: &SnapshotReader, run: &RunRecord, name: &OsString) -> Resu
             EntryKind::File(content) => return Ok((path, content)),
             EntryKind::HardLink(target) => path = TreePath::new(target)?,
             EntryKind::Directory => {
-                return Err(usage(format!("'{path}' is a folder; bring it back with `keephold restore`")));
+                return Err(usage(format!(
+                    "'{path}' is a folder; bring it back with `keephold restore`"
+                )));
             }
-            other => return Err(usage(format!("'{path}' is a {}, which has no data", super::json::kind_word(&other)))),
+            other => {
+                return Err(usage(format!(
+                    "'{path}' is a {}, which has no data",
+                    super::json::kind_word(&other)
+                )));
+            }
         }
     }
     anyhow::bail!("'{path}' is a hard link to a hard link; the snapshot contradicts itself")
@@ -98,7 +116,11 @@ fn unknown(run: &RunRecord, error: Error) -> anyhow::Error {
 }
 
 /// Streams a content; its hash was checked when its last pieces come.
-pub(crate) async fn write(reader: &SnapshotReader, content: &Content, out: &mut (dyn Write + Send)) -> Result<()> {
+pub(crate) async fn write(
+    reader: &SnapshotReader,
+    content: &Content,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let zeros = vec![0; 1 << 16];
     let mut pieces = reader.content(content);
     while let Some(piece) = pieces.next().await {
@@ -142,7 +164,11 @@ mod tests {
         let mut entries = [
             entry("databases", EntryKind::Directory).unwrap(),
             entry("databases/shop/dump.pgdump", EntryKind::File(content)).unwrap(),
-            entry("databases/shop/link", EntryKind::HardLink(b"databases/shop/dump.pgdump".to_vec())).unwrap(),
+            entry(
+                "databases/shop/link",
+                EntryKind::HardLink(b"databases/shop/dump.pgdump".to_vec()),
+            )
+            .unwrap(),
         ];
         let root = maker.tree(&mut entries).await.unwrap();
         let mut record = maker.record(root, "2026-11-20T01:00:00Z").await.unwrap();

@@ -100,6 +100,14 @@ impl EntryLine {
         let text = path.to_string();
         let exact = text.as_bytes() == path.as_bytes();
         let path_hex = (!exact).then(|| hex::encode(path.as_bytes()));
-        Self { path: text, path_hex, kind: "directory", size: None, blake3: None, target: None, meta: None }
+        Self {
+            path: text,
+            path_hex,
+            kind: "directory",
+            size: None,
+            blake3: None,
+            target: None,
+            meta: None,
+        }
     }
 }

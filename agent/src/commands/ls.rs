@@ -79,7 +79,12 @@ async fn recursive(
     }
 }
 
-async fn folder(args: &LsArgs, reader: &SnapshotReader, path: Option<TreePath>, out: &mut dyn Write) -> Result<()> {
+async fn folder(
+    args: &LsArgs,
+    reader: &SnapshotReader,
+    path: Option<TreePath>,
+    out: &mut dyn Write,
+) -> Result<()> {
     if let Some(path) = &path {
         match reader.entry(path).await {
             // A folder of which only what lies deeper was backed up has no entry of its own.
@@ -93,13 +98,16 @@ async fn folder(args: &LsArgs, reader: &SnapshotReader, path: Option<TreePath>, 
     while let Some(item) = items.next().await {
         any = true;
         let item = item?;
-        let name = TreePath::new(item.path().name()).map_or_else(|_| item.path().to_string(), |n| n.to_string());
+        let name = TreePath::new(item.path().name())
+            .map_or_else(|_| item.path().to_string(), |n| n.to_string());
         match &item {
             Listed::Entry(entry) => print(args, entry, &name, out)?,
             Listed::Above(path) if args.json => {
                 writeln!(out, "{}", serde_json::to_string(&EntryLine::above(path))?)?;
             }
-            Listed::Above(_) if args.long => writeln!(out, "{:<51}{name}/", "d (not backed up itself)")?,
+            Listed::Above(_) if args.long => {
+                writeln!(out, "{:<51}{name}/", "d (not backed up itself)")?
+            }
             Listed::Above(_) => writeln!(out, "{name}/")?,
         }
     }

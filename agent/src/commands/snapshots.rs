@@ -53,7 +53,11 @@ struct Line<'a> {
 }
 
 /// Lists the runs of an open vault.
-pub(crate) async fn run(args: &SnapshotsArgs, open: &ReadVault, out: &mut dyn Write) -> Result<Exit> {
+pub(crate) async fn run(
+    args: &SnapshotsArgs,
+    open: &ReadVault,
+    out: &mut dyn Write,
+) -> Result<Exit> {
     let scope = RecordScope { host: args.host.clone(), job: args.job.clone() };
     let mut found = open.vault.find_records(&scope).await?;
     found.sort_by_key(|f| (f.key.started, f.key.clone()));
@@ -89,7 +93,11 @@ pub(crate) async fn run(args: &SnapshotsArgs, open: &ReadVault, out: &mut dyn Wr
             writeln!(out, "There are no snapshots in {}.", open.vault.store().url())?;
         }
         if failed > 0 {
-            writeln!(out, "{} without a snapshot, shown with --all.", human::count(failed, "failed run"))?;
+            writeln!(
+                out,
+                "{} without a snapshot, shown with --all.",
+                human::count(failed, "failed run")
+            )?;
         }
     }
     out.flush()?;
@@ -101,13 +109,17 @@ fn error_is_fatal(error: &keephold_vault::Error) -> bool {
     use keephold_vault::Error;
     use keephold_vault::store::StoreError;
     match error {
-        Error::Store(error) => !matches!(error, StoreError::NotFound { .. } | StoreError::TooLarge { .. }),
+        Error::Store(error) => {
+            !matches!(error, StoreError::NotFound { .. } | StoreError::TooLarge { .. })
+        }
         _ => false,
     }
 }
 
 fn heads() -> Vec<String> {
-    ["ID", "HOST", "JOB", "KIND", "STARTED (UTC)", "STATUS", "ENTRIES", "SIZE", "EXPIRES"].map(String::from).into()
+    ["ID", "HOST", "JOB", "KIND", "STARTED (UTC)", "STATUS", "ENTRIES", "SIZE", "EXPIRES"]
+        .map(String::from)
+        .into()
 }
 
 fn row(found: &FoundRecord, run: &RunRecord) -> Vec<String> {
@@ -181,7 +193,8 @@ mod tests {
             let content = maker.content(&vec![7; 3_000_000]).await.unwrap();
             let mut entries = [entry("etc/file", EntryKind::File(content)).unwrap()];
             let root = maker.tree(&mut entries).await.unwrap();
-            let mut record = maker.record(root, &format!("2026-11-0{day}T01:00:00Z")).await.unwrap();
+            let mut record =
+                maker.record(root, &format!("2026-11-0{day}T01:00:00Z")).await.unwrap();
             record.status = status;
             record.snapshot = record.snapshot.filter(|_| status != Status::Failed);
             let key = maker.store_record(&record).await.unwrap();
@@ -194,9 +207,13 @@ mod tests {
         insta::assert_snapshot!("good", masked(&text));
         insta::assert_snapshot!("all", masked(&printed(&maker, &["--all"]).await.0));
         let (json, _) = printed(&maker, &["--json", "--all", "--host", "db1"]).await;
-        let lines: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 3);
-        assert_eq!((lines[1]["status"].as_str(), lines[2]["hidden"].as_bool()), (Some("failed"), Some(true)));
+        assert_eq!(
+            (lines[1]["status"].as_str(), lines[2]["hidden"].as_bool()),
+            (Some("failed"), Some(true))
+        );
         assert!(printed(&maker, &["--host", "db2"]).await.0.starts_with("There are no"));
     }
 }

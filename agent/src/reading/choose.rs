@@ -57,7 +57,9 @@ impl ReadVault {
     /// Finds the run that is meant, and checks its signature where signers are given.
     pub(crate) async fn choose(&self, choice: &Choice) -> Result<RunRecord> {
         let scope = match choice {
-            Choice::Job { host, job, .. } => RecordScope { host: Some(host.clone()), job: Some(job.clone()) },
+            Choice::Job { host, job, .. } => {
+                RecordScope { host: Some(host.clone()), job: Some(job.clone()) }
+            }
             _ => RecordScope::default(),
         };
         let found = self.vault.find_records(&scope).await?;
@@ -66,7 +68,8 @@ impl ReadVault {
         }
         match choice {
             Choice::Latest => {
-                let jobs: BTreeSet<_> = found.iter().map(|f| format!("{}/{}", f.key.host, f.key.job)).collect();
+                let jobs: BTreeSet<_> =
+                    found.iter().map(|f| format!("{}/{}", f.key.host, f.key.job)).collect();
                 if jobs.len() > 1 {
                     let jobs: Vec<_> = jobs.into_iter().collect();
                     return Err(usage(format!(
@@ -77,7 +80,9 @@ impl ReadVault {
                 }
                 self.newest(&found, "latest").await
             }
-            Choice::Job { host, job, seq: None } => self.newest(&found, &format!("{host}/{job}")).await,
+            Choice::Job { host, job, seq: None } => {
+                self.newest(&found, &format!("{host}/{job}")).await
+            }
             Choice::Job { host, job, seq: Some(seq) } => {
                 let matching: Vec<_> = found.iter().filter(|f| f.key.seq == *seq).collect();
                 self.only(&matching, &format!("{host}/{job}@{seq}")).await
@@ -96,7 +101,11 @@ impl ReadVault {
                 Ok(run) if run.record.snapshot.is_some() => return Ok(run),
                 Ok(_) => tracing::info!("{} failed; looking for an earlier run", record.key),
                 // Said loudly: what follows is older than what was asked for.
-                Err(error @ (Error::Signature { .. } | Error::Damaged { .. } | Error::OtherVault { .. })) => {
+                Err(
+                    error @ (Error::Signature { .. }
+                    | Error::Damaged { .. }
+                    | Error::OtherVault { .. }),
+                ) => {
                     tracing::warn!("passed over, and an earlier run is taken: {error}");
                 }
                 Err(error) => return Err(error.into()),
@@ -117,7 +126,10 @@ impl ReadVault {
             }
             several => {
                 let keys: Vec<_> = several.iter().take(10).map(|f| f.key.to_string()).collect();
-                Err(usage(format!("{name} names several runs; give more digits:\n  {}", keys.join("\n  "))))
+                Err(usage(format!(
+                    "{name} names several runs; give more digits:\n  {}",
+                    keys.join("\n  ")
+                )))
             }
         }
     }
@@ -129,10 +141,9 @@ impl ReadVault {
             sealed.check_signature(signers)?;
         }
         let (opener, fingerprint) = (self.opener.clone(), self.vault.fingerprint());
-        tokio::task::spawn_blocking(move || opener.record(&sealed, &fingerprint)).await.map_err(|e| Error::Local {
-            what: "opening a record".into(),
-            source: std::io::Error::other(e),
-        })?
+        tokio::task::spawn_blocking(move || opener.record(&sealed, &fingerprint)).await.map_err(
+            |e| Error::Local { what: "opening a record".into(), source: std::io::Error::other(e) },
+        )?
     }
 
     /// Finds the snapshot that data is read from.
@@ -142,7 +153,9 @@ impl ReadVault {
                 "the record's signature isn't checked; with --signers FILE a forged snapshot would be refused"
             );
         }
-        self.choose(choice).await.with_context(|| format!("looking for the snapshot in {}", self.vault.store().url()))
+        self.choose(choice)
+            .await
+            .with_context(|| format!("looking for the snapshot in {}", self.vault.store().url()))
     }
 }
 
@@ -172,7 +185,8 @@ mod tests {
         let mut maker = VaultMaker::new().await.unwrap();
         for day in 1..=3 {
             let root = maker.tree(&mut [entry("a", EntryKind::Directory).unwrap()]).await.unwrap();
-            let mut record = maker.record(root, &format!("2026-11-0{day}T01:00:00Z")).await.unwrap();
+            let mut record =
+                maker.record(root, &format!("2026-11-0{day}T01:00:00Z")).await.unwrap();
             if day == 3 {
                 record.status = Status::Failed;
                 record.snapshot = None;

@@ -29,16 +29,34 @@ pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
     /// Whose records to believe: public keys in the form of ssh-keygen's allowed_signers, or one key a line.
-    #[arg(long, env = "KEEPHOLD_SIGNERS", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "KEEPHOLD_SIGNERS",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     pub(crate) signers: Option<PathBuf>,
     /// The vault must be this one: the BLAKE3 of its vault.json, as `keephold init` printed it.
-    #[arg(long, env = "KEEPHOLD_FINGERPRINT", value_name = "HEX", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "KEEPHOLD_FINGERPRINT",
+        hide_env_values = true,
+        value_name = "HEX",
+        help_heading = "Keys"
+    )]
     pub(crate) fingerprint: Option<Fingerprint>,
     /// Configuration file; only its [vault] table is used.
-    #[arg(short, long, env = "KEEPHOLD_CONFIG", value_name = "FILE")]
+    #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with this host's keys, if this is a host that backs up.
-    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "KEEPHOLD_KEYS",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Keys"
+    )]
     pub(crate) keys: Option<PathBuf>,
 }
 
@@ -56,13 +74,16 @@ impl ReadArgs {
     pub(crate) async fn open(&self, needs_data: bool) -> Result<ReadVault> {
         // A vault that is named here is reached without whatever this host's configuration says of another.
         let config = match find(self.config.as_deref(), FILE) {
-            Some(path) if self.config.is_some() || self.target.vault.is_none() => Config::read(&path)?,
+            Some(path) if self.config.is_some() || self.target.vault.is_none() => {
+                Config::read(&path)?
+            }
             _ => Config::default(),
         };
         let target = self.target.resolve(&config.vault)?;
         let keys = self.host_keys(&config)?;
         let pinned = self.fingerprint.or_else(|| keys.as_ref().map(|keys| keys.fingerprint));
-        let vault = Vault::open(target.open()?, pinned.as_ref()).await.context("opening the vault")?;
+        let vault =
+            Vault::open(target.open()?, pinned.as_ref()).await.context("opening the vault")?;
         let secret = keys.as_ref().map(|keys| keys.secret.clone());
         let opener = match (self.identity.identities.is_empty() && !needs_data, secret) {
             (true, Some(secret)) => Opener::with_secret(vault.id(), secret),
@@ -73,11 +94,17 @@ impl ReadArgs {
             }
         };
         let signers = self.signers.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| usage(format!("the signers' file {} can't be read", path.display())))?;
+            let text = std::fs::read_to_string(path).with_context(|| {
+                usage(format!("the signers' file {} can't be read", path.display()))
+            })?;
             AllowedSigners::parse(&text).with_context(|| format!("in {}", path.display()))
         });
-        Ok(ReadVault { vault, opener, signers: signers.transpose()?, settings: ReadSettings::default() })
+        Ok(ReadVault {
+            vault,
+            opener,
+            signers: signers.transpose()?,
+            settings: ReadSettings::default(),
+        })
     }
 
     /// This host's keys: the named ones, or those in their usual place if the vault is that of its configuration.

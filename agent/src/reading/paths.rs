@@ -9,7 +9,8 @@ use keephold_vault::tree::TreePath;
 
 /// A path as it was typed: with or without a slash in front or at its end. `None` for the top.
 pub(crate) fn tree_path(typed: &OsStr) -> Result<Option<TreePath>> {
-    let parts = typed.as_bytes().split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
+    let parts =
+        typed.as_bytes().split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
     let joined = parts.collect::<Vec<_>>().join(&b'/');
     if joined.is_empty() {
         return Ok(None);

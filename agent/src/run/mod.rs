@@ -357,6 +357,7 @@ impl Runner<'_> {
                         code: "record_failed".into(),
                         text,
                     });
+                    record.totals.messages += 1;
                 }
                 spool.keep(&record)?;
                 tracing::error!(
@@ -384,10 +385,11 @@ impl Runner<'_> {
         {
             let text = format!(
                 "this host's clock says {}, but the run before this one ended at {finished}: the clock was set back, or \
-                 was wrong then",
+                 was wrong then, and locks are only as long as it is right; set it (timedatectl set-ntp true)",
                 record.started
             );
             record.messages.push(Message { level: Level::Warning, code: "clock".into(), text });
+            record.totals.messages += 1;
             record.status = record.status.max(Status::Warning);
         }
         // The record is its own run's: nobody but its recipients needs to open its envelope.

@@ -118,8 +118,10 @@ pub(crate) async fn run(
     // Folders get their modes and times also where the rest failed.
     let finished = tokio::task::spawn_blocking(move || target.finish()).await?;
     drop(watching);
-    let restored = restored.with_context(|| format!("the restore to {} is not whole", dir.display()))?;
-    let problems = finished.with_context(|| format!("the restore to {} is not whole", dir.display()))?;
+    let restored =
+        restored.with_context(|| format!("the restore to {} is not whole", dir.display()))?;
+    let problems =
+        finished.with_context(|| format!("the restore to {} is not whole", dir.display()))?;
     let missing = restored.failed + u64::from(restored.stopped);
     let exit = match (missing, problems.total()) {
         (0, 0) => Exit::Done,
@@ -131,7 +133,11 @@ pub(crate) async fn run(
         writeln!(out, "{}", json(&restored, sink.kept(), &problems, started)?)?;
     } else if !quiet || exit != Exit::Done {
         let kept = sink.kept();
-        write!(out, "{}", summary(&restored, kept, &problems, &dir, started.elapsed(), owners_left))?;
+        write!(
+            out,
+            "{}",
+            summary(&restored, kept, &problems, &dir, started.elapsed(), owners_left)
+        )?;
     }
     out.flush()?;
     Ok(open.finish(exit))
@@ -146,7 +152,8 @@ async fn select(reader: &SnapshotReader, typed: &[OsString]) -> Result<Selection
         match reader.entry(&path).await {
             Ok(_) => {}
             // Perhaps a folder of which only what lies deeper was backed up.
-            Err(error @ Error::NotInSnapshot { .. }) => match reader.list(Some(&path)).next().await {
+            Err(error @ Error::NotInSnapshot { .. }) => match reader.list(Some(&path)).next().await
+            {
                 None => return Err(error.into()),
                 Some(item) => drop(item?),
             },
@@ -157,7 +164,11 @@ async fn select(reader: &SnapshotReader, typed: &[OsString]) -> Result<Selection
     Ok(Selection::of(paths))
 }
 
-async fn dry_run(reader: &SnapshotReader, selection: Selection, out: &mut (dyn Write + Send)) -> Result<()> {
+async fn dry_run(
+    reader: &SnapshotReader,
+    selection: Selection,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let mut entries = reader.entries(selection);
     let (mut count, mut bytes) = (0, 0);
     while let Some(entry) = entries.next().await {
@@ -200,16 +211,25 @@ fn summary(
         human::duration(took)
     );
     if kept > 0 {
-        out.push_str(&format!("  {} already there and left as they are\n", human::count(kept, "entry")));
+        out.push_str(&format!(
+            "  {} already there and left as they are\n",
+            human::count(kept, "entry")
+        ));
     }
     if owners_left {
         out.push_str("  owners were left out, since only root can give files away\n");
     }
     if problems.total() > 0 {
-        out.push_str(&format!("  {} could not be set, named above\n", human::count(problems.total(), "attribute")));
+        out.push_str(&format!(
+            "  {} could not be set, named above\n",
+            human::count(problems.total(), "attribute")
+        ));
     }
     if restored.failed > 0 {
-        out.push_str(&format!("  {} COULD NOT BE RESTORED, named above\n", human::count(restored.failed, "entry")));
+        out.push_str(&format!(
+            "  {} COULD NOT BE RESTORED, named above\n",
+            human::count(restored.failed, "entry")
+        ));
     }
     if restored.stopped {
         out.push_str("  STOPPED before the end\n");

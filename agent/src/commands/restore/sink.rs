@@ -131,7 +131,11 @@ impl Watching {
                 tick.tick().await;
                 let (bytes, files) = (counters.bytes.load(Relaxed), counters.files.load(Relaxed));
                 line.set_position(bytes);
-                line.set_message(format!("{}, {}", human::count(files, "file"), human::bytes(bytes)));
+                line.set_message(format!(
+                    "{}, {}",
+                    human::count(files, "file"),
+                    human::bytes(bytes)
+                ));
             }
         });
         Self(Some((bar, task)))

@@ -19,7 +19,9 @@ struct Cli {
 
 async fn restored(maker: &VaultMaker, dir: &Path, options: &[&str]) -> Result<(Exit, String)> {
     let dir = dir.to_str().unwrap();
-    let cli = Cli::parse_from(["restore", "latest", "--no-owners", "--target", dir].iter().chain(options));
+    let cli = Cli::parse_from(
+        ["restore", "latest", "--no-owners", "--target", dir].iter().chain(options),
+    );
     let mut out = Vec::new();
     let exit = run(&cli.args, &opened(maker).await, false, &mut out).await?;
     Ok((exit, String::from_utf8(out)?))
@@ -54,7 +56,8 @@ async fn a_snapshot_comes_back_as_it_was() {
     assert!(std::fs::read(at("srv/big")).unwrap() == noise(1, 2_000_000));
     assert_eq!(std::fs::read(at("etc/hosts")).unwrap(), b"127.0.0.1 localhost\n");
     assert_eq!(std::fs::read_link(at("etc/link")).unwrap(), Path::new("/elsewhere"));
-    let (big, name) = (std::fs::metadata(at("srv/big")).unwrap(), std::fs::metadata(at("srv/name")).unwrap());
+    let (big, name) =
+        (std::fs::metadata(at("srv/big")).unwrap(), std::fs::metadata(at("srv/name")).unwrap());
     assert_eq!((big.ino(), big.nlink()), (name.ino(), 2));
     let sparse = std::fs::metadata(at("srv/sparse")).unwrap();
     assert!(sparse.len() == (1 << 30) + 3 && sparse.blocks() < 1000);
