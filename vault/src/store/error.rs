@@ -136,8 +136,8 @@ pub enum StoreError {
 fn rough(seconds: u64) -> String {
     match seconds {
         0..7_200 => format!("{seconds} s"),
-        7_200..172_800 => format!("{} hours", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        7_200..172_800 => format!("{} hours", (seconds + 1_800) / 3_600),
+        _ => format!("{} days", (seconds + 43_200) / 86_400),
     }
 }
 
