@@ -26,7 +26,15 @@ fn the_next_run_stores_only_what_is_new_and_both_states_come_back() {
         tree::odd(&site.source());
         let first = site.backs_up();
         let before = site.path("before");
-        assert!(Command::new("cp").arg("-a").arg(site.source()).arg(&before).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("-a")
+                .arg(site.source())
+                .arg(&before)
+                .status()
+                .unwrap()
+                .success()
+        );
 
         fs::write(site.source().join("etc/hosts.new"), "10.0.0.1 db\n").unwrap();
         fs::remove_file(site.source().join("program")).unwrap();
@@ -34,13 +42,20 @@ fn the_next_run_stores_only_what_is_new_and_both_states_come_back() {
         large[1_000_000] ^= 1;
         fs::write(site.source().join("large"), large).unwrap();
         let second = site.backs_up();
-        let stored = |record: &serde_json::Value| record["totals"]["bytes_stored"].as_u64().unwrap();
-        assert!(stored(&second) * 5 < stored(&first), "{place:?}: {} of {}", stored(&second), stored(&first));
+        let stored =
+            |record: &serde_json::Value| record["totals"]["bytes_stored"].as_u64().unwrap();
+        assert!(
+            stored(&second) * 5 < stored(&first),
+            "{place:?}: {} of {}",
+            stored(&second),
+            stored(&first)
+        );
         assert_eq!((first["seq"].as_u64(), second["seq"].as_u64()), (Some(1), Some(2)));
 
         site.restore("new").run().ok();
         tree::same(&site.source(), &site.restored("new"));
-        let old = site.elsewhere(&["restore", "web1/files@1"]).arg("--target").arg(site.path("old"));
+        let old =
+            site.elsewhere(&["restore", "web1/files@1"]).arg("--target").arg(site.path("old"));
         old.run().ok();
         tree::same(&before, &site.restored("old"));
         let diff = site.elsewhere(&["diff", "web1/files@1", "web1/files@2"]).run().ok();
@@ -102,12 +117,21 @@ fn jobs_of_a_configuration_file_run_together_and_restore_apart() {
     fs::write(&config, text).unwrap();
     let keephold = |arguments: &[&str]| {
         let binary = crate::support::program::binary("keephold");
-        crate::support::Program::new(binary, &site.path("home")).args(arguments).arg("--config").arg(&config)
+        crate::support::Program::new(binary, &site.path("home"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&config)
     };
     let records = keephold(&["backup", "--json"]).run().ok().lines();
-    let jobs: Vec<_> = records.iter().map(|r| (r["job"].as_str().unwrap(), r["status"].as_str().unwrap())).collect();
+    let jobs: Vec<_> = records
+        .iter()
+        .map(|r| (r["job"].as_str().unwrap(), r["status"].as_str().unwrap()))
+        .collect();
     assert_eq!(jobs, [("conf", "success"), ("main", "success")]);
-    keephold(&["backup", "nothing"]).run().exits(2).says("there is no job 'nothing'; there are: conf, main");
+    keephold(&["backup", "nothing"])
+        .run()
+        .exits(2)
+        .says("there is no job 'nothing'; there are: conf, main");
     keephold(&["snapshots"]).run().ok().says("conf@1").says("main@1");
 
     site.elsewhere(&["restore", "db1/conf"]).arg("--target").arg(site.path("back")).run().ok();
@@ -150,7 +174,9 @@ fn a_database_comes_back_through_a_pipe() {
 fn a_second_dump_under_the_same_name_stores_the_new_content() {
     let server = Server::with_shop();
     let site = Site::new(Place::Local);
-    let backup = || site.backup_command().arg("--postgres").arg(server.dsn()).arg("--json").run().ok().json();
+    let backup = || {
+        site.backup_command().arg("--postgres").arg(server.dsn()).arg("--json").run().ok().json()
+    };
     backup();
     server.sql("shop", "UPDATE customers SET name = 'somebody else' WHERE id = 7");
     let second = backup();
@@ -163,5 +189,8 @@ fn a_second_dump_under_the_same_name_stores_the_new_content() {
     assert!(has(&of(2), "somebody else") && !has(&of(2), "customer 7\t"));
     // And what didn't change isn't stored again.
     let totals = &second["totals"];
-    assert!(totals["bytes_new"].as_u64().unwrap() * 2 < totals["bytes"].as_u64().unwrap(), "{totals}");
+    assert!(
+        totals["bytes_new"].as_u64().unwrap() * 2 < totals["bytes"].as_u64().unwrap(),
+        "{totals}"
+    );
 }
