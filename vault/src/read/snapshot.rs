@@ -96,7 +96,7 @@ impl SnapshotReader {
 
     /// The bytes of a content, in order, with read-ahead, checked against its size and hash.
     pub fn content(&self, content: &Content) -> ContentReader {
-        ContentReader::new(self.clone(), content.clone())
+        ContentReader::new(self.clone(), content)
     }
 
     /// Fetches the blobs of several extents at once.

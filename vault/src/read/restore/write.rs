@@ -89,7 +89,8 @@ impl Writing {
         let (next, before) = (AtomicUsize::new(0), Mutex::new(take(&self.open)));
         let work = || {
             while let Some(unit) = units.get(next.fetch_add(1, Relaxed)) {
-                let unit = std::mem::take(&mut *unit.lock().unwrap_or_else(PoisonError::into_inner));
+                let unit =
+                    std::mem::take(&mut *unit.lock().unwrap_or_else(PoisonError::into_inner));
                 for part in unit {
                     if self.counts.stopped.load(Relaxed) {
                         return;
