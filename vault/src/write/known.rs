@@ -54,6 +54,13 @@ struct Segment {
     used: PackSet,
 }
 
+impl Segment {
+    /// Whether what a pack holds may be used again.
+    fn is_usable(&self, pack: u32) -> bool {
+        self.packs.get(pack as usize).is_some_and(|lock| *lock != LockState::GONE) && !self.foreign.contains(pack)
+    }
+}
+
 /// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct LockState(u32);
@@ -368,18 +375,20 @@ impl Known {
             table.segments().iter().map(number).collect()
         };
         let (map_a, map_b) = (renumber(a), renumber(b));
-        let live = |map: Vec<Option<u32>>| {
+        let live = |table: &'_ Table, map: Vec<Option<u32>>| {
+            let usable: Vec<Option<&Segment>> = table.segments().iter().map(|id| self.segment(id)).collect();
             move |row: Result<Row, Error>| match row {
-                Ok(row) => map
-                    .get(row.segment as usize)
-                    .copied()
-                    .flatten()
-                    .map(|segment| Ok(Row { segment, ..row })),
+                Ok(row) => {
+                    let segment = map.get(row.segment as usize).copied().flatten()?;
+                    // Of two places of a blob, the one that can't be used must not hide the other.
+                    let usable = usable.get(row.segment as usize).copied().flatten()?.is_usable(row.pack);
+                    usable.then_some(Ok(Row { segment, ..row }))
+                }
                 Err(error) => Some(Err(error)),
             }
         };
-        let mut left = a.iter().filter_map(live(map_a)).peekable();
-        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        let mut left = a.iter().filter_map(live(a, map_a)).peekable();
+        let mut right = b.iter().filter_map(live(b, map_b)).peekable();
         let mut last: Option<BlobId> = None;
         let rows = std::iter::from_fn(|| {
             loop {
@@ -401,6 +410,10 @@ impl Known {
             }
         });
         self.write_table(&segments, rows)
+    }
+
+    fn segment(&self, id: &SegmentId) -> Option<&Segment> {
+        self.segments.get(*self.numbers.get(id)? as usize)
     }
 
     fn use_table(&mut self, table: Table) {
