@@ -126,10 +126,10 @@ fn compare(before: &Entry, after: &Entry) -> Vec<Changed> {
             }
         }
         (EntryKind::Symlink(a), EntryKind::Symlink(b))
-        | (EntryKind::HardLink(a), EntryKind::HardLink(b)) => {
-            if a != b {
-                add("target", format!("target {} → {}", shown(a), shown(b)));
-            }
+        | (EntryKind::HardLink(a), EntryKind::HardLink(b))
+            if a != b =>
+        {
+            add("target", format!("target {} → {}", shown(a), shown(b)));
         }
         (a, b) if a != b => add("kind", format!("{} → {}", kind_word(a), kind_word(b))),
         _ => {}

@@ -106,7 +106,7 @@ async fn folder(
                 writeln!(out, "{}", serde_json::to_string(&EntryLine::above(path))?)?;
             }
             Listed::Above(_) if args.long => {
-                writeln!(out, "{:<51}{name}/", "d (not backed up itself)")?
+                writeln!(out, "{:<51}{name}/", "d (not backed up itself)")?;
             }
             Listed::Above(_) => writeln!(out, "{name}/")?,
         }
