@@ -38,13 +38,6 @@ impl Findings {
         }
     }
 
-    /// How many there are of a kind.
-    #[cfg(test)]
-    pub(super) fn codes(&self) -> Vec<&str> {
-        let mut codes: Vec<_> = self.list.iter().map(|finding| finding.code.as_str()).collect();
-        codes.sort_unstable();
-        codes
-    }
 
     /// All of them; where there were too many of a kind, one says how many more.
     pub(super) fn finish(mut self) -> Vec<Finding> {
