@@ -20,6 +20,14 @@ pub(super) struct Context<'a> {
     pub(super) now: Timestamp,
 }
 
+impl<'a> Context<'a> {
+    /// A verification that begins now.
+    pub(super) fn new(settings: &'a Settings, vault: Vault, stop: &'a Stop, progress: &'a Progress) -> Self {
+        let opener = Opener::with_identities(vault.id(), settings.identities.clone());
+        Self { settings, vault, opener, stop, progress, now: Timestamp::now() }
+    }
+}
+
 /// Whether an error says something about one object, and not about the target or this host: then the object is at
 /// fault, and a finding; otherwise nothing is known about it.
 pub(super) fn is_about_object(error: &Error) -> bool {

@@ -176,7 +176,7 @@ impl Reading {
         }
     }
 
-    pub(super) fn levels(&self, depth: Depth) -> Vec<LevelResult> {
+    pub(super) fn levels(&self, depth: Depth, packs: u64) -> Vec<LevelResult> {
         let state = |could: &Option<String>| match (could, self.skipped) {
             (Some(why), _) => (LevelState::CouldNotCheck, Some(format!("objects can't be downloaded: {why}"))),
             (None, 1..) => {
@@ -192,7 +192,15 @@ impl Reading {
         let all = self.objects + self.skipped;
         let objects = if self.skipped == 0 { Count::all("objects", all) } else { Count::some("objects", self.objects, all) };
         let keyless = level(Level::IntegrityKeyless, vec![objects]);
-        let deep = level(Level::IntegrityDeep, vec![Count::all("packs", self.opened), Count::all("blobs", self.blobs)]);
+        let packs = match packs.checked_sub(self.opened) {
+            Some(1..) => Count::some("packs", self.opened, packs),
+            _ => Count::all("packs", self.opened),
+        };
+        let mut deep = level(Level::IntegrityDeep, vec![packs, Count::all("blobs", self.blobs)]);
+        if deep.state == LevelState::Passed && deep.checked[0].of.is_some() {
+            deep.state = LevelState::Findings;
+            deep.reason = Some("packs whose bytes are wrong were not opened".to_owned());
+        }
         [keyless, deep].into_iter().filter(|result| depth.holds(result.level)).collect()
     }
 }

@@ -155,7 +155,7 @@ pub(super) async fn check(
         locking.count(&mut stored.objects);
         stored.locks = locking.locks();
     }
-    stored.levels.extend(reading.levels(depth));
+    stored.levels.extend(reading.levels(depth, presence.packs().0));
     Ok(stored)
 }
 
@@ -210,20 +210,18 @@ impl<'a> Inventory<'a> {
     fn add_singles(&mut self) {
         let mut add = |object: Object| self.singles.insert(object.key.clone(), object);
         for (number, run) in self.history.runs.iter().enumerate() {
-            let (Ok(facts), Ok(key)) = (&run.facts, run.found.key.object()) else { continue };
-            let retention = &facts.retention;
-            if retention.evidence_until.max(retention.expires) > self.now {
+            let Ok(key) = run.found.key.object() else { continue };
+            // For how long one that can't be read is needed isn't known, but that it is here and whole is asked of it.
+            let (size, until, mode) = match &run.facts {
+                Ok(facts) => {
+                    let retention = &facts.retention;
+                    (Some(facts.size), retention.evidence_until.max(retention.expires), retention.mode)
+                }
+                Err(_) => (None, Timestamp::UNIX_EPOCH, None),
+            };
+            if run.facts.is_err() || until > self.now {
                 let runs = u32::try_from(number).into_iter().collect();
-                add(Object {
-                    key,
-                    kind: Kind::Record,
-                    size: Some(facts.size),
-                    known: None,
-                    until: retention.evidence_until.max(retention.expires),
-                    mode: retention.mode,
-                    runs,
-                    versions: None,
-                });
+                add(Object { key, kind: Kind::Record, size, known: None, until, mode, runs, versions: None });
             }
         }
         for segment in &self.needed.segments {

@@ -31,13 +31,14 @@ mod tests;
 pub use progress::Progress;
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
-use keephold_vault::read::{Opener, Vault};
+use keephold_vault::Error;
+use keephold_vault::read::Vault;
 
 use self::context::Context;
 use self::findings::Findings;
 use self::history::History;
 use self::previous::Previous;
+use crate::report::catalogue as code;
 use crate::report::model::{Level, LevelResult, LevelState, Report};
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -48,15 +49,38 @@ use crate::stop::Stop;
 /// What keeps the verification from being done at all: a vault that can't be opened, or a signal to stop.
 pub async fn verify(settings: &Settings, stop: &Stop, progress: &Progress) -> Result<Report> {
     let store = settings.target.open()?;
-    let vault = Vault::open(store, settings.fingerprint.as_ref()).await.context("opening the vault")?;
-    verify_vault(settings, vault, stop, progress).await
+    let pinned = settings.fingerprint.as_ref();
+    match Vault::open(store.clone(), pinned).await {
+        Ok(vault) => verify_vault(settings, vault, stop, progress).await,
+        Err(other @ Error::OtherVault { .. }) => {
+            // That is worth a signed report, as long as there is a vault at all.
+            match Vault::open(store, None).await {
+                Ok(vault) => Ok(report_other(settings, vault, stop, progress, &other)),
+                Err(_) => Err(other).context("opening the vault"),
+            }
+        }
+        Err(error) => Err(error).context("opening the vault"),
+    }
+}
+
+/// Another vault stands where the pinned one should: nothing in it is worth a look.
+fn report_other(settings: &Settings, vault: Vault, stop: &Stop, progress: &Progress, error: &Error) -> Report {
+    let context = Context::new(settings, vault, stop, progress);
+    let mut findings = Findings::default();
+    let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
+    let summary = "vault.json is not the one whose fingerprint the configuration pins.".to_owned();
+    findings.add(&code::VAULT_ALTERED, "vault.json", summary, Some(error.to_string()));
+    let mut parts = assemble::Parts::new(&context, &previous);
+    parts.findings = findings;
+    parts.levels = Level::ALL.map(|level| could_not_check(&context, level, "another vault is in its place")).into();
+    let mut report = parts.report();
+    report.target.fingerprint_pinned = false;
+    report
 }
 
 /// Verifies a vault that was opened.
 async fn verify_vault(settings: &Settings, vault: Vault, stop: &Stop, progress: &Progress) -> Result<Report> {
-    let started = Timestamp::now();
-    let opener = Opener::with_identities(vault.id(), settings.identities.clone());
-    let context = Context { settings, vault, opener, stop, progress, now: started };
+    let context = Context::new(settings, vault, stop, progress);
     let mut findings = Findings::default();
     let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
 

@@ -95,7 +95,9 @@ impl Presence {
             }
         }
         let expected = object.size.unwrap_or(truth.size);
-        let detail = Some(format!("{} bytes are recorded, {} are there", words::count(expected), words::count(truth.size)));
+        let detail = object
+            .size
+            .map(|size| format!("{} bytes are recorded, {} are there", words::count(size), words::count(truth.size)));
         if truth.size == 0 {
             self.zero_byte += 1;
             findings.add(&code::OBJECT_EMPTY, key, format!("It has no bytes at all; it is {by}."), detail);

@@ -78,7 +78,7 @@ fn outcome(report: &Report) -> Outcome {
     };
     Outcome {
         verdict,
-        exit_code: exit_code(report, verdict),
+        exit_code: exit_code(report, verdict, anything_checked),
         headline: String::new(),
         critical,
         high,
@@ -89,13 +89,12 @@ fn outcome(report: &Report) -> Outcome {
 
 /// The exit status of the verifier, that of every Keephold command: 0 done, 3 done with findings (critical ones too), 1 when
 /// the verification itself failed: something that was to be checked could not be, or nothing was. 2 is kept for usage.
-fn exit_code(report: &Report, verdict: Verdict) -> u8 {
+fn exit_code(report: &Report, verdict: Verdict, anything_checked: bool) -> u8 {
     let unchecked = |finding: &Finding| {
         Level::ALL.iter().any(|level| catalogue::could_not_check(*level).id == finding.code)
     };
-    let nothing = report.findings.is_empty() && verdict == Verdict::Warnings;
     match verdict {
-        _ if nothing || report.findings.iter().any(unchecked) => 1,
+        _ if !anything_checked || report.findings.iter().any(unchecked) => 1,
         Verdict::Ok => 0,
         Verdict::Warnings | Verdict::Failed => 3,
     }
