@@ -44,7 +44,7 @@ fn the_vault_at_this_url_is_another_one() {
         fs::write(site.path("keys/vault.fingerprint"), format!("{}\n", "a1".repeat(32))).unwrap();
         insta::assert_snapshot!(refused(&site, site.backup(), 1), @r#"
 error: opening the vault
-  cause: vault.json belongs to vault with fingerprint FINGERPRINT, not to the pinned a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1
+  cause: vault.json belongs to vault with fingerprint HEX, not to the pinned HEX
   hint: check the vault's URL and the pinned fingerprint
 "#);
     }
@@ -123,8 +123,7 @@ fn the_endpoint_is_unreachable() {
         site.endpoint = Some("http://127.0.0.1:9".into());
         let output = site.backup().run().exits(1);
         insta::assert_snapshot!(site.redact(&output.stderr), @r#"
- WARN that this run failed could not be noted for the vault: no run has reached this vault yet (DIR/cache/1b710311e4eb1be8759ad59531f104c8c1b2e0252458158c8ae7b6a824032b79.vault): No such file or directory (os error 2)
-error: VAULT can't be reached: HTTP error: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
+error: VAULT can't be reached: ENDPOINT/BUCKET: HTTP error: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
   hint: check the endpoint, DNS and the network; nothing was lost
 "#);
     }
@@ -137,7 +136,7 @@ fn the_secret_key_is_wrong() {
     site.credential.as_mut().unwrap()[1] = "wrong".into();
     insta::assert_snapshot!(refused(&site, site.backup(), 1), @r#"
 error: VAULT refused to read the bucket's versioning: SignatureDoesNotMatch (HTTP status 403)
-  hint: check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/
+  hint: the secret access key is not the one that belongs to this access key id: set the right one
 "#);
 }
 
@@ -170,7 +169,7 @@ fn the_clock_is_a_year_off() {
             let site = ready(place);
             let backup = site.backup().env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1").env("FAKETIME", offset);
             insta::assert_snapshot!(refused(&site, backup, 1).replace(word, "AHEAD OR BEHIND"), @r#"
-error: this host's clock is 31536000 s ahead of the clock of VAULT
+error: this host's clock is 365 days AHEAD OR BEHIND the clock of VAULT
   hint: set this host's clock (systemctl restart systemd-timesyncd, or chronyc makestep)
 "#);
     }
@@ -194,7 +193,7 @@ fn the_servers_clock_is_a_year_off() {
     });
     site.endpoint = Some(proxy.endpoint);
     insta::assert_snapshot!(refused(&site, site.backup(), 1), @r#"
-error: this host's clock is 31536000 s behind the clock of VAULT
+error: this host's clock is 365 days behind the clock of VAULT
   hint: set this host's clock (systemctl restart systemd-timesyncd, or chronyc makestep)
 "#);
 }
@@ -232,19 +231,19 @@ fn the_source_is_missing_or_empty() {
     let site = Site::new(Place::Local);
     let (output, _) = fails_with_record(&site, site.backup_command().arg(site.path("sauce")));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-web1/files: FAILED in 4 ms
+web1/files: FAILED in TIME
   2 messages:
     source_missing: DIR/sauce: doesn't exist, though it is to be backed up; mount it, or take it out of the job
     run_failed: the source could not be backed up; see the messages before this one
-  record    runs/web1/files/20261123T194403Z-1-96c6827c3a90988106df3f8bb95f7fbd
+  record    runs/web1/files/RUN
 "#);
     let (output, _) = fails_with_record(&site, site.backup_command().arg(site.source()));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-web1/files: FAILED in 3 ms
+web1/files: FAILED in TIME
   2 messages:
     source_empty: DIR/source: is empty, so nothing of it is backed up; is its disk mounted?
     run_failed: the source could not be backed up; see the messages before this one
-  record    runs/web1/files/20261123T194403Z-2-fa03a636a2e13b180ddb0419fc17d979
+  record    runs/web1/files/RUN
 "#);
 }
 
@@ -332,10 +331,10 @@ fn pg_dump_is_missing_or_too_old() {
     let bin = site.path("bin").display().to_string();
     let (output, _) = fails_with_record(&site, postgres(&site, &server.dsn(), &bin));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in 15 ms
+db1/main: FAILED in TIME
   1 message:
     run_failed: no pg_dump found in DIR/bin; install postgresql-client-15 (Debian, Ubuntu) or postgresql15 (Red Hat, SUSE), or set bin_dir to the folder that has pg_dump
-  record    runs/db1/main/20261123T194401Z-1-890a6aba2e3888cd78db1439be9edb4f
+  record    runs/db1/main/RUN
 "#);
     for program in ["pg_dump", "pg_dumpall"] {
         script(
@@ -345,10 +344,10 @@ db1/main: FAILED in 15 ms
     }
     let (output, _) = fails_with_record(&site, postgres(&site, &server.dsn(), &bin));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in 25 ms
+db1/main: FAILED in TIME
   1 message:
     run_failed: the server is PostgreSQL 15, newer than every pg_dump found: DIR/bin/pg_dump (9.6.24); install postgresql-client-15 (Debian, Ubuntu) or postgresql15 (Red Hat, SUSE), or set bin_dir to the folder that has pg_dump
-  record    runs/db1/main/20261123T194401Z-2-6836711e468d162a49ae3a0e9dae2737
+  record    runs/db1/main/RUN
 "#);
 }
 
@@ -358,9 +357,109 @@ fn the_database_server_is_unreachable() {
     let (output, _) =
         fails_with_record(&site, postgres(&site, "host=/nowhere user=postgres", "/usr/bin"));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in 5 ms
+db1/main: FAILED in TIME
   1 message:
     run_failed: can't connect to postgres@/nowhere:5432/postgres: error connecting to server: No such file or directory (os error 2); check that the server runs, that pg_hba.conf admits this role, and that the password is in the password file
-  record    runs/db1/main/20261123T194402Z-1-407b9d867bf5f8480b5750e3b496f89b
+  record    runs/db1/main/RUN
+"#);
+}
+
+#[test]
+fn the_credential_may_read_but_not_write() {
+    let mut site = ready(Place::Ceph);
+    let mut policy = crate::add_only::writer_policy(&site.bucket);
+    policy["Statement"][1]["Action"] = serde_json::json!(["s3:GetObjectRetention"]);
+    policy["Statement"][2]["Resource"] = format!("arn:aws:s3:::{}/main/*", site.bucket).into();
+    policy["Statement"].as_array_mut().unwrap().truncate(3);
+    s3::policy(site.place, &site.bucket, &policy);
+    // The owner's objects are the bucket's: the policy decides over them.
+    site.credential = Some(site.place.credential("WRITER"));
+    let before = site.stored();
+    let output = site.backup_command().arg(site.source()).run().exits(1);
+    site.credential = Some(site.place.credential(""));
+    assert_eq!(site.stored(), before, "something was stored");
+    insta::assert_snapshot!(site.redact(&output.stderr), @r#"
+ERROR storing the snapshot
+  cause: VAULT refused to write packs/c2/HEX: AccessDenied (HTTP status 403)
+  hint: check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/ code="run_failed"
+ERROR the record of this run is kept on this host until the target can be reached: storing the run's record: VAULT refused to write runs/web1/files/RUN: AccessDenied (HTTP status 403)
+"#);
+}
+
+#[test]
+fn the_identity_is_another_one() {
+    for place in Place::ALL {
+        let site = ready(place);
+        site.backs_up();
+        Command::new("age-keygen")
+            .arg("-o")
+            .arg(site.path("other.agekey"))
+            .output()
+            .expect("apt-get install age");
+        let restore =
+            site.program("keephold", "elsewhere", &["restore", "latest", "--target", "back"]);
+        let other = restore.arg("--identity").arg(site.path("other.agekey"));
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(refused(&site, other, 1), @r#"
+ WARN the record's signature isn't checked; with --signers FILE a forged snapshot would be refused
+error: looking for the snapshot in VAULT
+  cause: record runs/web1/files/RUN was not sealed to this identity
+  hint: give the identity of one of the recipients that the run's record names (--identity FILE)
+"#);
+        }
+        assert!(!site.path("elsewhere/back").exists());
+    }
+}
+
+#[test]
+fn there_is_no_identity() {
+    let site = ready(Place::Local);
+    site.backs_up();
+    let restore =
+        || site.program("keephold", "elsewhere", &["restore", "latest", "--target", "back"]);
+    insta::assert_snapshot!(refused(&site, restore(), 2), @"error: reading a backup takes an identity: give --identity FILE (the restore.agekey that `keephold init` made)");
+    insta::assert_snapshot!(refused(&site, restore().args(["--identity", "/nowhere/key"]), 1), @r#"
+error: the identity file /nowhere/key can't be read
+  cause: No such file or directory (os error 2)
+"#);
+    fs::write(site.path("elsewhere/key"), "not a key\n").unwrap();
+    insta::assert_snapshot!(refused(&site, restore().args(["--identity", "key"]), 1), @r#"
+error: in key
+  cause: the identity in line 1 can't be used: it is no age identity (AGE-SECRET-KEY-1…), or it has a typing error
+"#);
+}
+
+#[test]
+fn a_restore_finds_another_vault_than_the_one_that_is_named() {
+    let site = ready(Place::Local);
+    site.backs_up();
+    let restore = site.restore("back").args(["--fingerprint", &"a1".repeat(32)]);
+    insta::assert_snapshot!(refused(&site, restore, 1), @r#"
+error: opening the vault
+  cause: vault.json belongs to vault with fingerprint HEX, not to the pinned HEX
+  hint: check the vault's URL and the pinned fingerprint
+"#);
+    assert!(!site.path("back").exists());
+}
+
+#[test]
+fn there_is_no_such_snapshot_or_path() {
+    let site = ready(Place::Local);
+    site.backs_up();
+    let ask = |arguments: &[&str]| refused(&site, site.elsewhere(arguments), 1);
+    insta::assert_snapshot!(ask(&["ls", "db1/main"]), @"error: no run of db1/main has a snapshot (see `keephold snapshots --all`)");
+    insta::assert_snapshot!(ask(&["ls", "latest", "/nowhere"]), @r#"
+error: 'nowhere' is not in the snapshot
+  hint: paths are written as keephold ls shows them, from the root of the file system
+"#);
+    insta::assert_snapshot!(ask(&["dump", "latest", "/nowhere"]), @r#"
+ WARN the record's signature isn't checked; with --signers FILE a forged snapshot would be refused
+error: 'nowhere' is not in the snapshot
+  hint: paths are written as keephold ls shows them, from the root of the file system
+"#);
+    insta::assert_snapshot!(ask(&["restore", "latest", "/nowhere", "--target", "back"]), @r#"
+ WARN the record's signature isn't checked; with --signers FILE a forged snapshot would be refused
+error: 'nowhere' is not in the snapshot
+  hint: paths are written as keephold ls shows them, from the root of the file system
 "#);
 }

@@ -12,5 +12,6 @@
 
 mod add_only;
 mod bad_input;
+mod come_back;
 mod interrupted;
 mod support;

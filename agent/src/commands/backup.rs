@@ -165,7 +165,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let vault = match vault {
         Ok(vault) => vault,
         Err(error) => {
-            crate::run::spool_unreachable(&error, &jobs, &host, evidence, &folder, &cache, &target);
+            crate::run::spool_unopened(&error, &jobs, &host, evidence, &folder, &cache, &target);
             return Err(error);
         }
     };

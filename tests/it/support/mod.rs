@@ -6,6 +6,7 @@ pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod tree;
+pub(crate) mod verify;
 
 pub(crate) use program::{Output, Program, redact};
 pub(crate) use site::{Place, Site};

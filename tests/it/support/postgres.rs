@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use keephold_postgres::cluster::{Cluster, ClusterOptions};
+use keephold_postgres::connect::Connection;
 use keephold_postgres::programs::Programs;
 use tokio::runtime::Runtime;
 
@@ -74,6 +75,19 @@ impl Server {
             let client = self.cluster.connection().connect(database).await.unwrap();
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{e:?}: {sql}"));
         });
+    }
+
+    /// A session that has run this in a transaction, and keeps it open until it is dropped.
+    pub(crate) fn hold(&self, database: &str, sql: &str) -> tokio_postgres::Client {
+        let connection = Connection {
+            application_name: "test holder".into(),
+            ..self.cluster.connection().clone()
+        };
+        runtime().block_on(async {
+            let client = connection.connect(database).await.unwrap();
+            client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+            client
+        })
     }
 
     /// One text value.

@@ -113,10 +113,6 @@ impl Started {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
@@ -218,10 +214,12 @@ pub(crate) fn redact(text: &str, replace: &[(&str, &str)]) -> String {
         {
             line = format!("{before} in TIME");
         }
+        // `runs/web1/files/20261123T194403Z-1-96c6…`, whatever stands behind it.
         if let Some((before, key)) = line.split_once("runs/")
-            && let [host, job, _] = key.split('/').collect::<Vec<_>>()[..]
+            && let [host, job, rest] = key.splitn(3, '/').collect::<Vec<_>>()[..]
         {
-            line = format!("{before}runs/{host}/{job}/RUN");
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-');
+            line = format!("{before}runs/{host}/{job}/RUN{rest}");
         }
         line
     });

@@ -15,6 +15,8 @@ pub(crate) enum Fate {
     Lost,
     /// It reaches the server; nothing ever comes back.
     AnswerLost,
+    /// The connection is closed at once.
+    Refused,
 }
 
 type Judge = dyn Fn(&str) -> Fate + Send + Sync;
@@ -109,6 +111,9 @@ fn serve(
         received.extend_from_slice(&piece[..count]);
     }
     let fate = judge(head.lines().next().unwrap_or_default());
+    if fate == Fate::Refused {
+        return Ok(());
+    }
     let mut answer = Vec::new();
     if fate != Fate::Lost {
         let mut upstream = TcpStream::connect(server)?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::program::{Output, Program, binary};
+use super::program::{Program, binary};
 use super::{s3, variable};
 
 /// What holds the vault.
@@ -176,7 +176,7 @@ impl Site {
     /// Restores the newest snapshot of job `files` to a new folder `to`, on another machine.
     pub(crate) fn restore(&self, to: &str) -> Program {
         let to = self.path(to);
-        self.elsewhere(&["restore"]).arg("--to").arg(to)
+        self.elsewhere(&["restore", "latest"]).arg("--target").arg(to)
     }
 
     /// Where a path of `source` comes to lie in what [`Self::restore`] made.
@@ -215,6 +215,11 @@ impl Site {
                 keys
             }
         }
+    }
+
+    /// For messages.
+    pub(crate) fn place_and_url(&self) -> String {
+        format!("{:?} {}", self.place, self.url)
     }
 
     /// Words that differ from run to run, for [`super::redact`].
