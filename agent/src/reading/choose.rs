@@ -140,10 +140,7 @@ impl ReadVault {
         if let Some(signers) = &self.signers {
             sealed.check_signature(signers)?;
         }
-        let (opener, fingerprint) = (self.opener.clone(), self.vault.fingerprint());
-        tokio::task::spawn_blocking(move || opener.record(&sealed, &fingerprint)).await.map_err(
-            |e| Error::Local { what: "opening a record".into(), source: std::io::Error::other(e) },
-        )?
+        self.vault.open_record(sealed, &self.opener).await
     }
 
     /// Finds the snapshot that data is read from.
