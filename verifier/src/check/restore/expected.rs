@@ -104,7 +104,7 @@ impl DataCheck for IdCheck {
     }
 
     fn verdict(self: Box<Self>) -> Result<(), (String, String)> {
-        let found = self.namer.name(&self.bytes);
+        let found = self.namer.name(keephold_vault::pack::BlobKind::Data, &self.bytes);
         if found == self.expected {
             Ok(())
         } else {
