@@ -70,8 +70,12 @@ impl Signers {
                     Believed::Unknown(format!("it is signed by {}, who may not sign for host {host}", signer.principal))
                 }
             }
-            // The only other error that the library tells apart by its words.
-            Err(Error::Signature { why, .. }) if why.contains("not among the allowed signers") => Believed::Unknown(why),
+            // The library tells these apart by its words only.
+            Err(Error::Signature { why, .. })
+                if why.contains("not among the allowed signers") || why.contains("may not sign for host") =>
+            {
+                Believed::Unknown(why)
+            }
             Err(Error::Signature { why, .. }) => Believed::Bad(why),
             Err(other) => Believed::Bad(other.to_string()),
         }
