@@ -141,7 +141,7 @@ impl Site {
 
     /// `keephold init`, with the identities carried off to `safe`.
     pub(crate) fn init(&self) -> Program {
-        self.program("keephold", "home", &["init"])
+        self.program("keephold", "home", &["init", "--host", "web1"])
             .arg("--keys")
             .arg(self.path("keys"))
             .arg("--identities")
