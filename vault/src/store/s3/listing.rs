@@ -48,8 +48,13 @@ pub(super) fn versions<'a>(
         Some(next)
     })
     .map(move |page| {
-        let items =
+        let mut items =
             page?.children.iter().filter_map(|node| version(node, root)).collect::<Vec<_>>();
+        // Some servers list a page's markers behind all its versions: put back into the order of names, the newest first.
+        items.sort_by(|a, b| {
+            let newest = (b.latest, b.modified).cmp(&(a.latest, a.modified));
+            a.key.as_str().cmp(b.key.as_str()).then(newest)
+        });
         Ok(futures::stream::iter(items.into_iter().map(Ok)))
     })
     .try_flatten()
