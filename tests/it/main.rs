@@ -13,5 +13,6 @@
 mod add_only;
 mod bad_input;
 mod come_back;
+mod damage;
 mod interrupted;
 mod support;
