@@ -11,7 +11,8 @@ use crate::support::{Place, Site, tree, verify};
 
 /// A site with one good run, under locks that a privileged user can undo: so the worst can be done to it.
 fn site(place: Place) -> Site {
-    let site = Site::with_lock(place, if place == Place::Local { "compliance" } else { "governance" });
+    let site =
+        Site::with_lock(place, if place == Place::Local { "compliance" } else { "governance" });
     tree::plain(&site.source());
     site.backs_up();
     verify::green(&site);
@@ -64,7 +65,11 @@ fn remove(site: &Site, prefix: &str) {
 fn found(site: &Site, code: &str, resource: &str) {
     let (output, report) = verify::run(site, &[]);
     let codes = verify::codes(&report);
-    assert!(codes.iter().any(|c| c == code), "{code} is not among {codes:?}\n{}", site.place_and_url());
+    assert!(
+        codes.iter().any(|c| c == code),
+        "{code} is not among {codes:?}\n{}",
+        site.place_and_url()
+    );
     let named = report["findings"].as_array().unwrap().iter().filter(|f| f["code"] == code);
     let text = named.map(ToString::to_string).collect::<String>();
     assert!(text.contains(resource), "{code} doesn't name {resource}: {text}");
@@ -237,7 +242,9 @@ fn a_changed_record_and_one_that_is_gone() {
 fn another_vault_in_its_place() {
     let site = site(Place::Local);
     let other = Site::new(Place::Local);
-    meddle(&site.path("vault/vault.json"), |bytes| *bytes = fs::read(other.path("vault/vault.json")).unwrap());
+    meddle(&site.path("vault/vault.json"), |bytes| {
+        *bytes = fs::read(other.path("vault/vault.json")).unwrap()
+    });
     found(&site, "KH-VAULT-001", "vault.json");
 }
 

@@ -14,5 +14,6 @@ mod add_only;
 mod bad_input;
 mod come_back;
 mod damage;
+mod dumps;
 mod interrupted;
 mod support;
