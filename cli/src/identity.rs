@@ -16,6 +16,7 @@ pub struct IdentityArgs {
         short,
         long = "identity",
         env = "KEEPHOLD_IDENTITY",
+        hide_env_values = true,
         value_name = "FILE",
         value_delimiter = ':'
     )]

@@ -49,13 +49,13 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Configuration file.
-    #[arg(short, long, env = "KEEPHOLD_CONFIG", value_name = "FILE")]
+    #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder with this host's keys.
-    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Folder for the cache; losing it costs time, nothing else.
-    #[arg(long, env = "KEEPHOLD_CACHE", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_CACHE", hide_env_values = true, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// What this host is called in the vault.
     #[arg(long, value_name = "NAME")]
@@ -165,7 +165,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let vault = match vault {
         Ok(vault) => vault,
         Err(error) => {
-            crate::run::spool_unreachable(&error, &jobs, &host, evidence, &folder, &cache, &target);
+            crate::run::spool_unopened(&error, &jobs, &host, evidence, &folder, &cache, &target);
             return Err(error);
         }
     };

@@ -38,7 +38,7 @@ pub(crate) struct InitArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Folder for this host's keys.
-    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Seal to this age recipient (age1…); may be given several times. No secret identity is then made here.
     #[arg(long = "recipient", value_name = "AGE1…")]

@@ -357,6 +357,7 @@ impl Runner<'_> {
                         code: "record_failed".into(),
                         text,
                     });
+                    record.totals.messages += 1;
                 }
                 spool.keep(&record)?;
                 tracing::error!(
@@ -384,10 +385,11 @@ impl Runner<'_> {
         {
             let text = format!(
                 "this host's clock says {}, but the run before this one ended at {finished}: the clock was set back, or \
-                 was wrong then",
+                 was wrong then, and locks are only as long as it is right; set it (timedatectl set-ntp true)",
                 record.started
             );
             record.messages.push(Message { level: Level::Warning, code: "clock".into(), text });
+            record.totals.messages += 1;
             record.status = record.status.max(Status::Warning);
         }
         // The record is its own run's: nobody but its recipients needs to open its envelope.
@@ -444,10 +446,11 @@ fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: 
     totals.messages = notes.total;
 }
 
-/// Notes in the spool that runs failed because the target could not even be opened, so that the vault learns of it.
+/// Notes in the spool that runs failed because the vault could not even be opened, so that it learns of it later.
 ///
-/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id.
-pub(crate) fn spool_unreachable(
+/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id. Not where
+/// the settings or the clock are wrong: nothing was tried then, and a record with a wrong time would break the chain.
+pub(crate) fn spool_unopened(
     error: &anyhow::Error,
     jobs: &[Job],
     host: &str,
@@ -456,20 +459,27 @@ pub(crate) fn spool_unreachable(
     cache: &std::path::Path,
     target: &keephold_cli::target::Target,
 ) {
-    let transient = error.chain().any(|c| {
-        matches!(c.downcast_ref(), Some(VaultError::Store(e)) if e.is_transient())
-            || matches!(c.downcast_ref::<StoreError>(), Some(e) if e.is_transient())
-    });
-    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
-    if !transient {
+    let store = || {
+        error.chain().find_map(|c| match c.downcast_ref() {
+            Some(VaultError::Store(e)) => Some(e),
+            _ => c.downcast_ref::<StoreError>(),
+        })
+    };
+    let wrong_clock = matches!(store(), Some(StoreError::ClockSkew { .. }));
+    if wrong_clock || keephold_cli::exit::exit_of(error) == keephold_cli::exit::Exit::Usage {
         return;
     }
+    let unreachable = store().is_some_and(StoreError::is_transient);
+    let code = if unreachable { "unreachable" } else { "vault_refused" };
+    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
     let url = target.url.to_string();
-    let kept = chain::caches_of(cache, &keys.fingerprint).and_then(|vault| {
+    // A vault that this host has never reached: there is no chain yet that the record could belong to.
+    let Ok(vault) = chain::caches_of(cache, &keys.fingerprint) else { return };
+    let kept: Result<()> = (|| {
         let spool = spool::Spool::open(&vault)?;
         let now = Timestamp::now();
         for job in jobs {
-            let text = format!("{url} could not be reached: {error:#}");
+            let text = format!("{url} could not be opened: {error:#}");
             let expires = now.checked_add(job.keep)?;
             let evidence_until = now.checked_add(evidence)?.max(expires);
             spool.keep(&Record {
@@ -484,7 +494,7 @@ pub(crate) fn spool_unreachable(
                 finished: Timestamp::now(),
                 clock_offset_ms: None,
                 status: Status::Failed,
-                messages: vec![Message { level: Level::Error, code: "unreachable".into(), text }],
+                messages: vec![Message { level: Level::Error, code: code.into(), text }],
                 program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
                 recipients: keys.recipients.names().to_vec(),
                 retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
@@ -494,7 +504,7 @@ pub(crate) fn spool_unreachable(
             })?;
         }
         Ok(())
-    });
+    })();
     if let Err(error) = kept {
         tracing::warn!("that this run failed could not be noted for the vault: {error:#}");
     }

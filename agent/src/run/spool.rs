@@ -40,11 +40,11 @@ impl Spool {
             }
             match serde_json::from_slice::<Record>(&fs::read(&path)?) {
                 Ok(record) if record.host == host && record.job == job => {
-                    waiting.push((path, record))
+                    waiting.push((path, record));
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!("{} is no record and is passed over: {error}", path.display())
+                    tracing::warn!("{} is no record and is passed over: {error}", path.display());
                 }
             }
         }

@@ -148,7 +148,7 @@ pub(crate) fn backup(
 /// Decides, in the order of the walk, what must be read.
 fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, work: &Sender<Work>) {
     let mut links = LinkTracker::new();
-    while let Some(step) = walk.next() {
+    for step in walk.by_ref() {
         let slot = match step {
             Step::Problem(problem) => Slot::Problem(problem),
             Step::Entry(walked) => {
@@ -256,7 +256,7 @@ impl Ingest<'_> {
             stop.check()?;
             match slot {
                 Slot::Problem(problem) => self.problem(&problem),
-                Slot::Seen(walked, seen) => self.seen(walked, *seen)?,
+                Slot::Seen(walked, seen) => self.seen(&walked, *seen)?,
                 Slot::Large(walked) => self.large(&walked)?,
                 Slot::Excluded(n) => Counters::add(&self.counters.excluded, n),
                 Slot::Link(walked, first, read) => {
@@ -275,25 +275,25 @@ impl Ingest<'_> {
     }
 
     /// An entry that is as the last run saw it: taken over, unless the vault lost what it needs.
-    fn seen(&mut self, walked: Walked, seen: Seen) -> Result<()> {
+    fn seen(&mut self, walked: &Walked, seen: Seen) -> Result<()> {
         let packs = seen.packs(&self.handles);
         if let Some(packs) = packs
             && self.writer.reuse(&packs)?
         {
             let entry = Entry { path: walked.path.clone(), kind: seen.kind, meta: seen.meta };
             self.tree.add(&entry, self.writer, self.counters)?;
-            self.list.add_seen(&walked, &entry, &packs, self.writer.known())?;
+            self.list.add_seen(walked, &entry, &packs, self.writer.known())?;
             if walked.kind == Kind::File {
                 Counters::add(&self.counters.unchanged, 1);
             }
             return Ok(());
         }
         if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 {
-            return self.large(&walked);
+            return self.large(walked);
         }
         let (chunker, namer) = (self.writer.chunker().clone(), self.writer.namer().clone());
-        let read = read_one(&walked, true, &self.base, &self.meta, &chunker, &namer);
-        self.read(&walked, read)
+        let read = read_one(walked, true, &self.base, &self.meta, &chunker, &namer);
+        self.read(walked, read)
     }
 
     fn read(&mut self, walked: &Walked, read: Read) -> Result<()> {

@@ -197,7 +197,13 @@ impl Ingest<'_> {
     fn settle<T>(&mut self, what: &str, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error) if error.chain().any(|c| c.is::<keephold_vault::Error>()) => Err(error),
+            Err(error)
+                if error
+                    .chain()
+                    .any(<(dyn std::error::Error + 'static)>::is::<keephold_vault::Error>) =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 self.notes.add(Level::Error, "dump_failed", format!("{what}: {error:#}"));
                 Ok(None)
@@ -387,7 +393,9 @@ impl Ingest<'_> {
         drop(pieces);
         let dump =
             self.runtime.block_on(reader).context("reading the dump panicked; please report it")?;
-        if result.as_ref().is_err_and(|e| e.chain().any(|c| c.is::<keephold_vault::Error>())) {
+        if result.as_ref().is_err_and(|e| {
+            e.chain().any(<(dyn std::error::Error + 'static)>::is::<keephold_vault::Error>)
+        }) {
             return result;
         }
         // What the program says of its own failure explains what the parser stumbled over.

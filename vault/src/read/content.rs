@@ -84,9 +84,9 @@ impl HashCheck {
 }
 
 impl ContentReader {
-    pub(crate) fn new(reader: SnapshotReader, content: Content) -> Self {
-        let extents = reader.extents(&content);
-        let source = Source { reader, extents, check: HashCheck::new(&content) };
+    pub(crate) fn new(reader: SnapshotReader, content: &Content) -> Self {
+        let extents = reader.extents(content);
+        let source = Source { reader, extents, check: HashCheck::new(content) };
         Self { ready: VecDeque::new(), ahead: Some(Task::spawn(source.batch())) }
     }
 

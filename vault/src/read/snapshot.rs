@@ -33,7 +33,8 @@ impl SnapshotReader {
     /// Opens the snapshot of a run. Nothing is read yet.
     ///
     /// # Errors
-    /// [`Error::NoSnapshot`] if the run failed; [`Error::Damaged`] if the record's claims can't be.
+    /// [`Error::NoSnapshot`] if the run failed; [`Error::Damaged`] if the record's claims can't be;
+    /// [`Error::OtherVault`] if it was made with another secret than the vault's.
     pub fn new(
         vault: &Vault,
         opener: &Opener,
@@ -41,6 +42,7 @@ impl SnapshotReader {
         settings: ReadSettings,
     ) -> Result<Self, Error> {
         let what = || format!("record {}", run.key);
+        vault.check_secret(run)?;
         let Some(snapshot) = &run.record.snapshot else {
             return Err(Error::NoSnapshot { what: what() });
         };
@@ -96,7 +98,7 @@ impl SnapshotReader {
 
     /// The bytes of a content, in order, with read-ahead, checked against its size and hash.
     pub fn content(&self, content: &Content) -> ContentReader {
-        ContentReader::new(self.clone(), content.clone())
+        ContentReader::new(self.clone(), content)
     }
 
     /// Fetches the blobs of several extents at once.

@@ -42,6 +42,9 @@ pub(crate) struct Claim {
     end: Option<TreePath>,
 }
 
+/// Nodes that are being read.
+type Ahead = (Vec<Claim>, Task<Result<Vec<Node>, Error>>);
+
 /// Nodes with one parent.
 #[derive(Debug)]
 struct Level {
@@ -49,7 +52,7 @@ struct Level {
     height: u8,
     waiting: VecDeque<Claim>,
     ready: VecDeque<(Claim, Node)>,
-    ahead: Option<(Vec<Claim>, Task<Result<Vec<Node>, Error>>)>,
+    ahead: Option<Ahead>,
     /// How many nodes are read one by one.
     alone: usize,
 }

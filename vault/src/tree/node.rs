@@ -351,7 +351,11 @@ mod tests {
     fn entry(path: TreePath, size: u64) -> Entry {
         let mut content = Content::empty();
         if size > 0 {
-            content = Content { size, hash: None, extents: Extents::Inline(vec![Extent::Hole { length: size }]) };
+            content = Content {
+                size,
+                hash: None,
+                extents: Extents::Inline(vec![Extent::Hole { length: size }]),
+            };
         }
         Entry {
             path,

@@ -36,6 +36,9 @@ const MERGE_RATIO: u64 = 4;
 /// How many tables may turn out damaged, one after the other, before that is an error.
 const TABLES_MAX: usize = 64;
 
+/// Of how many segments the descriptions of packs are kept in memory.
+const ROWS_KEPT: usize = 16;
+
 /// How many locks are extended at once.
 const EXTENSIONS_AT_ONCE: usize = 16;
 
@@ -95,6 +98,8 @@ pub struct Known {
     numbers: HashMap<SegmentId, u32>,
     tables: Vec<(Table, Vec<Option<u32>>)>,
     extended: u64,
+    /// What segments say of their packs, for the few segments that were asked last.
+    rows: HashMap<u32, Vec<PackRow>>,
 }
 
 impl Known {
@@ -126,6 +131,7 @@ impl Known {
             numbers: HashMap::new(),
             tables: Vec::new(),
             extended: 0,
+            rows: HashMap::new(),
         };
         let found = known.list().await?;
         known.forget_others(&found)?;
@@ -540,7 +546,8 @@ impl Known {
             return Ok(false);
         }
         let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
-        if self.locks && !lock.holds_until(safe) {
+        // Without locks nothing but a look tells whether a pack is still there.
+        if !self.locks || !lock.holds_until(safe) {
             let row = self.row(handle)?;
             let extended = self.runtime.block_on(extend(&*self.store, &row, safe))?;
             self.segments[handle.segment as usize].packs[handle.pack as usize] = extended;
@@ -548,7 +555,7 @@ impl Known {
                 tracing::warn!(pack = %row.id, "a pack is gone from the vault; what it held is stored again");
                 return Ok(false);
             }
-            self.extended += 1;
+            self.extended += u64::from(self.locks);
         }
         self.segments[handle.segment as usize].used.insert(handle.pack);
         Ok(true)
@@ -610,17 +617,31 @@ impl Known {
         }
     }
 
-    fn row(&self, handle: PackHandle) -> Result<PackRow, Error> {
-        let id = self.segments[handle.segment as usize].id;
-        let path = self.segment_path(&id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
-        let missing = || {
+    fn row(&mut self, handle: PackHandle) -> Result<PackRow, Error> {
+        if !self.rows.contains_key(&handle.segment) {
+            if self.rows.len() >= ROWS_KEPT {
+                self.rows.clear();
+            }
+            let rows = self.pack_rows(&self.segments[handle.segment as usize].id)?;
+            self.rows.insert(handle.segment, rows);
+        }
+        let row = self.rows.get(&handle.segment).and_then(|rows| rows.get(handle.pack as usize));
+        row.cloned().ok_or_else(|| {
+            let id = self.segments[handle.segment as usize].id;
             Error::damaged(format!("index segment {id}"), format!("it has no pack {}", handle.pack))
-        };
-        let (place, at) = open.pack_block_of(handle.pack).ok_or_else(missing)?;
-        let rows = open.pack_block(slice(&bytes, place.range()), place)?;
-        rows.into_iter().nth(at).ok_or_else(missing)
+        })
+    }
+
+    /// What this host's copy of a segment says of its packs.
+    fn pack_rows(&self, id: &SegmentId) -> Result<Vec<PackRow>, Error> {
+        let path = self.segment_path(id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(id, self.vault, &self.secret, &bytes)?;
+        let mut rows = Vec::with_capacity(open.packs() as usize);
+        for &place in open.pack_blocks() {
+            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
+        }
+        Ok(rows)
     }
 
     /// How many packs of earlier runs this run's snapshot needs, and how many locks it has extended.
@@ -697,13 +718,7 @@ impl Known {
         if short.is_empty() {
             return Ok(0);
         }
-        let path = self.segment_path(&segment.id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&segment.id, self.vault, &self.secret, &bytes)?;
-        let mut rows = Vec::with_capacity(short.len());
-        for &place in open.pack_blocks() {
-            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
-        }
+        let rows = self.pack_rows(&segment.id)?;
         let store = &*self.store;
         let work = short.into_iter().filter_map(|n| Some((n, rows.get(n as usize)?.clone())));
         let results: Vec<(u32, LockState)> = futures::stream::iter(work)

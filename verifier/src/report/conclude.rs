@@ -78,7 +78,7 @@ fn outcome(report: &Report) -> Outcome {
     };
     Outcome {
         verdict,
-        exit_code: exit_code(verdict),
+        exit_code: exit_code(report, verdict, anything_checked),
         headline: String::new(),
         critical,
         high,
@@ -87,12 +87,16 @@ fn outcome(report: &Report) -> Outcome {
     }
 }
 
-/// The exit status for a verdict: that of every Keephold command, where 2 is kept for usage and configuration.
-pub fn exit_code(verdict: Verdict) -> u8 {
+/// The exit status of the verifier, that of every Keephold command: 0 done, 3 done with findings (critical ones too), 1 when
+/// the verification itself failed: something that was to be checked could not be, or nothing was. 2 is kept for usage.
+fn exit_code(report: &Report, verdict: Verdict, anything_checked: bool) -> u8 {
+    let unchecked = |finding: &Finding| {
+        Level::ALL.iter().any(|level| catalogue::could_not_check(*level).id == finding.code)
+    };
     match verdict {
+        _ if !anything_checked || report.findings.iter().any(unchecked) => 1,
         Verdict::Ok => 0,
-        Verdict::Warnings => 3,
-        Verdict::Failed => 1,
+        Verdict::Warnings | Verdict::Failed => 3,
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
         report.levels[2].state = LevelState::CouldNotCheck;
         report.levels[2].reason = Some("access denied".to_owned());
         report.conclude();
-        assert_eq!(report.result.verdict, Verdict::Failed);
+        assert_eq!((report.result.verdict, report.result.exit_code), (Verdict::Failed, 1));
         assert_eq!(report.findings[0].code, catalogue::UNCHECKED_LOCK.id);
         assert_eq!(report.findings[0].detail.as_deref(), Some("access denied"));
         report.conclude();
@@ -132,7 +136,7 @@ mod tests {
         report.levels.clear();
         report.conclude();
         assert_eq!(report.levels.len(), Level::ALL.len());
-        assert_eq!(report.result.verdict, Verdict::Warnings);
+        assert_eq!((report.result.verdict, report.result.exit_code), (Verdict::Warnings, 1));
     }
 
     #[test]
@@ -142,6 +146,6 @@ mod tests {
         report.findings.push(catalogue::OBJECT_MISSING.about("b", "B."));
         report.conclude();
         assert_eq!(report.findings[0].code, catalogue::OBJECT_MISSING.id);
-        assert_eq!((report.result.verdict, report.result.exit_code), (Verdict::Failed, 1));
+        assert_eq!((report.result.verdict, report.result.exit_code), (Verdict::Failed, 3));
     }
 }

@@ -20,6 +20,6 @@ pub mod words;
 pub mod write;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod schema_tests;

@@ -36,7 +36,7 @@ catalogue! {
         "Look at the timer or cron log of that host for that time: the agent was not started, was killed, or could not reach the target.";
     /// A run ended without a snapshot, and said so in its record.
     FAILED_RUN = "KH-FRESH-004", Freshness, Warning, "A run failed",
-        "Read the message in the run's record, correct the cause and run the job again.";
+        "Read the message in the run's record, correct the cause and run the job again with `keephold backup`.";
     /// A run left a snapshot from which something is missing that the source could not give.
     RUN_WARNINGS = "KH-FRESH-005", Freshness, Warning, "A run ended with warnings",
         "Read the warnings in the run's record: give the agent the right to read what it could not, or exclude it on purpose.";
@@ -104,19 +104,19 @@ catalogue! {
     // Lock: until when, and how strongly.
     /// A needed object has no lock, so whoever has the right to delete can delete it.
     LOCK_MISSING = "KH-LOCK-001", Lock, High, "A needed object is not locked",
-        "Run `keephold extend` with the agent's credential, then check that the target keeps the lock headers (`keephold-verify prove-lock`).";
+        "Run the job again with `keephold backup`, which extends the locks of all that it uses. If the object stays unlocked, the target doesn't keep lock headers: use another.";
     /// A needed object's lock ends before the last run that needs it expires.
     LOCK_SHORT = "KH-LOCK-002", Lock, High, "A lock ends before its run expires",
-        "Run `keephold extend`; see also whether the bucket's policy bounds how long the agent may lock.";
+        "Run the job again with `keephold backup`, which extends the locks of all that it uses; see also whether the bucket's policy bounds how long the agent may lock.";
     /// A lock ends sooner than an earlier report saw: someone shortened it.
     LOCK_SHORTENED = "KH-LOCK-003", Lock, Critical, "A lock was shortened",
         "Only a governance lock and a bypass permission allow this: find out who has it, take it away, and move to compliance mode.";
     /// The lock of the newest good snapshot of a job ends soon, and no newer one takes its place.
     LOCK_ENDS_SOON = "KH-LOCK-004", Lock, Warning, "The newest snapshot's lock ends soon",
-        "Bring the job back to success; until then extend the lock of its last good snapshot with `keephold extend`.";
+        "Bring the job back to success with `keephold backup`; until then extend the locks of its last good snapshot by hand, or copy it to another vault.";
     /// An object is locked in governance mode where the policy asks for compliance, so it can be unlocked by a privileged user.
     LOCK_MODE = "KH-LOCK-005", Lock, High, "Governance lock where compliance was asked",
-        "Set `lock = \"compliance\"` in the agent's configuration and run `keephold extend`.";
+        "Set `lock = \"compliance\"` in the agent's configuration and run `keephold backup`; what isn't used again keeps its governance lock until it expires.";
     /// The target protects its files by permission only: whoever controls that machine can delete them.
     TARGET_ADVISORY = "KH-LOCK-006", Lock, Warning, "The target is not immutable (advisory only)",
         "Use a target with object locks, or give the agent's service the right to set the immutable attribute.";
@@ -145,7 +145,7 @@ catalogue! {
         "Restore from another snapshot. Check the host's memory, since this is what failing memory looks like, and who else can write to the vault.";
     /// An index segment is damaged. The data is intact, and its index can be rebuilt from the packs.
     INDEX_CORRUPT = "KH-INT-004", IntegrityKeyless, High, "An index segment is corrupt",
-        "Run `keephold rebuild-index`.";
+        "Restore what is needed from a snapshot whose index is sound, then run the job again with `keephold backup`. The packs are enough to rebuild the index by hand (docs/FORMAT.md).";
     /// Some objects have not been read back within the number of days that the rotation is set to.
     ROTATION_BEHIND = "KH-INT-005", IntegrityKeyless, Warning, "Integrity rotation is behind",
         "Raise the verifier's byte budget, or the number of days.";
@@ -197,7 +197,7 @@ catalogue! {
         "See which part took the time: a faster link for the download, more jobs for the restore; or agree on another RTO.";
     /// A job's restore has not been tested for longer than the policy allows.
     RESTORE_OVERDUE = "KH-REST-009", TestRestore, Warning, "A restore test is overdue",
-        "Run `keephold-verify restore-test` for the job, or raise the rotation's budget.";
+        "Run `keephold-verify run --level restore --job HOST/JOB`.";
     /// The restored copy could not be removed after the test. It holds real data.
     NOT_TORN_DOWN = "KH-REST-010", TestRestore, Warning, "The restored copy is still there",
         "Remove what the restore test's clean-up line names.";

@@ -40,8 +40,9 @@ can refer to it. The severity given here is the usual one; a finding may say oth
 | warning | worth a look soon; nothing is lost |
 | info | for the record |
 
-A report with a critical or high finding is `failed` (exit status 1); with warnings only, or with a level that could not be
-checked, it is `warnings` (exit status 3).
+A report with a critical or high finding is `failed`, with warnings only it is `warnings`. The exit status says something
+else: 3 whenever the verification was done and there are findings, also critical ones; 1 when something that was to be checked
+could not be (a `KH-CHECK` finding), since then nothing is known about it.
 ";
 
 #[cfg(test)]

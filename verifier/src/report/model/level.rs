@@ -134,7 +134,7 @@ pub struct Finding {
 pub struct Outcome {
     /// The verdict.
     pub verdict: Verdict,
-    /// The exit status of the verifier: 0 `ok`, 3 `warnings`, 1 `failed`.
+    /// The exit status of the verifier: 0 nothing was found, 3 there are findings, 1 something could not be checked.
     pub exit_code: u8,
     /// The verdict in one sentence.
     pub headline: String,

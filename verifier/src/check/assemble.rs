@@ -1,0 +1,256 @@
+//! Puts what the checks found into the report, with who made it, about what, and under which policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+
+use jiff::Timestamp;
+use keephold_vault::keys::random;
+use keephold_vault::store::{LockPolicy, Strength as StoreStrength, TargetUrl};
+
+use super::context::Context;
+use super::findings::Findings;
+use super::freshness::CLOCK_TOLERANCE;
+use super::history::History;
+use super::jobs;
+use super::lock::Locks;
+use super::previous::Previous;
+use crate::report::catalogue as code;
+use crate::report::model::{
+    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, Objects, Outcome, Period, Policy,
+    Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target, Tool, Verdict,
+};
+
+/// What the checks found.
+pub(super) struct Parts<'a> {
+    context: &'a Context<'a>,
+    previous: &'a Previous,
+    pub(super) history: Option<History>,
+    pub(super) findings: Findings,
+    pub(super) levels: Vec<LevelResult>,
+    pub(super) objects: Objects,
+    pub(super) integrity: Integrity,
+    pub(super) locks: Locks,
+    pub(super) restore_tests: Vec<RestoreTest>,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn new(context: &'a Context<'a>, previous: &'a Previous) -> Self {
+        Self {
+            context,
+            previous,
+            history: None,
+            findings: Findings::default(),
+            levels: Vec::new(),
+            objects: Objects::default(),
+            integrity: Integrity::default(),
+            locks: Locks::default(),
+            restore_tests: Vec::new(),
+        }
+    }
+
+    /// The report, concluded.
+    pub(super) fn report(mut self) -> Report {
+        let context = self.context;
+        let history = self.history.take().unwrap_or_default();
+        let changed = self.previous.config_changed(&context.settings.config_blake3);
+        if changed == Some(true) {
+            let summary = "The verifier's configuration is not the one of the previous report.".to_owned();
+            self.findings.add(&code::CONFIG_CHANGED, "configuration", summary, None);
+        }
+        let mut findings = std::mem::take(&mut self.findings).finish();
+        for finding in &mut findings {
+            finding.first_seen = self.previous.first_seen(&finding.code, &finding.resource);
+        }
+        let finished = Timestamp::now();
+        let first = history.runs.iter().map(|run| run.found.key.started).min();
+        let mut report = Report {
+            schema: SCHEMA.to_owned(),
+            report_id: hex::encode(random::<4>().unwrap_or_default()),
+            started: context.now,
+            finished,
+            result: unconcluded(),
+            tool: tool(),
+            clock: self.clock(),
+            period: Period { from: first.unwrap_or(context.now).min(finished), until: finished },
+            target: self.target(),
+            policy: self.policy(&history, changed),
+            levels: std::mem::take(&mut self.levels),
+            findings,
+            jobs: jobs::jobs(context, &history, &self.locks, &self.restore_tests, self.previous),
+            encryption: self.encryption(&history),
+            objects: self.objects,
+            integrity: self.integrity,
+            restore_tests: self.restore_tests,
+            lock_probes: Vec::new(),
+            copies: Vec::new(),
+            coverage: Coverage::default(),
+            previous_report: self.previous.named(),
+            signer: signer(context),
+        };
+        report.conclude();
+        report
+    }
+
+    fn clock(&self) -> Clock {
+        let store = self.context.vault.store();
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of a clock's error")]
+        let offset_s = store.clock_offset_ms().map(|ms| -(ms as f64) / 1000.0);
+        Clock {
+            offset_s,
+            tolerance_s: CLOCK_TOLERANCE.as_secs_f64(),
+            compared_with: offset_s.map(|_| format!("Date header of {}", store.url())),
+        }
+    }
+
+    fn target(&self) -> Target {
+        let context = self.context;
+        let options = &context.settings.target.options;
+        let protection = self.locks.protection.as_ref();
+        let promised = protection.map(|protection| match protection.strength {
+            StoreStrength::None => Strength::None,
+            StoreStrength::Advisory => Strength::Advisory,
+            StoreStrength::ImmutableFile => Strength::ImmutableFile,
+            StoreStrength::Governance => Strength::Governance,
+            StoreStrength::Compliance => Strength::Compliance,
+        });
+        let mut notes: Vec<String> = protection.map(|protection| protection.notes.clone()).unwrap_or_default();
+        notes.extend(context.vault.notes().iter().map(ToString::to_string));
+        if self.locks.strength().is_none() {
+            notes.push("no lock was seen in this run, so nothing is claimed about the target's protection".to_owned());
+        }
+        Target {
+            url: context.vault.store().url(),
+            vault_id: context.vault.id().to_string(),
+            fingerprint: context.vault.fingerprint().to_string(),
+            fingerprint_pinned: context.settings.fingerprint.is_some(),
+            region: options.region.clone(),
+            account: None,
+            // What was seen on objects counts; what the bucket says of itself can only lower it.
+            strength: match (self.locks.strength(), promised) {
+                (Some(seen), Some(promised)) => seen.min(promised),
+                (Some(seen), None) => seen,
+                (None, _) => Strength::None,
+            },
+            versioning: protection.and_then(|protection| protection.versioning),
+            object_lock: protection.and_then(|protection| protection.object_lock),
+            default_retention: protection.and_then(|p| default_retention(p.default_retention.as_deref()?)),
+            notes,
+        }
+    }
+
+    fn policy(&self, history: &History, changed: Option<bool>) -> Policy {
+        let settings = self.context.settings;
+        let s3 = matches!(settings.target.url, TargetUrl::S3 { .. });
+        let mut classes: BTreeSet<String> = BTreeSet::new();
+        for run in history.newest() {
+            let Ok(facts) = &run.facts else { continue };
+            let retention = &facts.retention;
+            let days = |until: Timestamp| (until.duration_since(facts.started).as_hours() + 12) / 24;
+            let evidence = days(retention.evidence_until);
+            classes.insert(format!("{}: kept for {} days, records for {evidence}", retention.class, days(retention.expires)));
+        }
+        Policy {
+            id: None,
+            version: None,
+            owner: None,
+            approved_by: None,
+            approved_on: None,
+            config_blake3: settings.config_blake3.clone(),
+            changed_since_previous: changed,
+            required_mode: match settings.target.options.lock {
+                LockPolicy::Compliance if s3 => Some(LockMode::Compliance),
+                LockPolicy::Governance if s3 => Some(LockMode::Governance),
+                LockPolicy::Compliance | LockPolicy::Governance | LockPolicy::None => None,
+            },
+            retention: classes.into_iter().collect(),
+        }
+    }
+
+    fn encryption(&self, history: &History) -> Encryption {
+        let mut recipients: BTreeMap<String, Recipient> = BTreeMap::new();
+        for run in history.newest() {
+            let Ok(facts) = &run.facts else { continue };
+            for public_key in &facts.recipients {
+                let recipient = recipients.entry(public_key.clone()).or_insert_with(|| Recipient {
+                    public_key: public_key.clone(),
+                    label: None,
+                    jobs: Vec::new(),
+                    last_used: None,
+                });
+                recipient.jobs.push(format!("{}/{}", run.found.key.host, run.found.key.job));
+            }
+        }
+        let settings = self.context.settings;
+        let plain = settings.target.options.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+        let opened = self.integrity.packs_opened;
+        Encryption {
+            algorithm: (opened > 0).then(|| "AES-256-GCM, a key for each pack".to_owned()),
+            key_sealing: (opened > 0).then(|| "age, a key for each run, sealed to the recipients".to_owned()),
+            writer_can_read: None,
+            transport: Some(match &settings.target.url {
+                TargetUrl::Local { .. } => "a folder on the verifier's machine".to_owned(),
+                TargetUrl::S3 { .. } if plain => "HTTP without TLS".to_owned(),
+                TargetUrl::S3 { .. } => "HTTPS".to_owned(),
+            }),
+            packs_authenticated: opened,
+            recipients: recipients.into_values().collect(),
+        }
+    }
+}
+
+/// Replaced when the report is concluded.
+fn unconcluded() -> Outcome {
+    Outcome { verdict: Verdict::Failed, exit_code: 1, headline: String::new(), critical: 0, high: 0, warning: 0, info: 0 }
+}
+
+/// `COMPLIANCE 30 days`, as the store says it.
+fn default_retention(text: &str) -> Option<DefaultRetention> {
+    let mut parts = text.split_whitespace();
+    let mode = match parts.next()? {
+        "COMPLIANCE" => LockMode::Compliance,
+        "GOVERNANCE" => LockMode::Governance,
+        _ => return None,
+    };
+    let number: u32 = parts.next()?.parse().ok()?;
+    let days = if parts.next()?.starts_with("year") { number.checked_mul(365)? } else { number };
+    Some(DefaultRetention { mode, days })
+}
+
+fn signer(context: &Context<'_>) -> Signer {
+    let public = context.settings.report_key.public();
+    let public_key = public.to_openssh();
+    // The comment is the principal of a plain .pub line.
+    let principal = public_key.split_whitespace().nth(2).unwrap_or("keephold-verify").to_owned();
+    Signer {
+        principal,
+        fingerprint: public.fingerprint(),
+        public_key,
+        namespace: keephold_vault::sign::Purpose::Report.namespace().to_owned(),
+    }
+}
+
+/// Who made it.
+pub(super) fn tool() -> Tool {
+    let system = rustix::system::uname();
+    let own = std::env::current_exe().and_then(std::fs::File::open);
+    let binary = own.and_then(|file| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file)?;
+        Ok(hasher.finalize().to_hex().to_string())
+    });
+    let uid = rustix::process::geteuid().as_raw();
+    Tool {
+        name: "keephold-verify".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        binary_blake3: binary.ok(),
+        hostname: system.nodename().to_string_lossy().into_owned(),
+        user: std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("uid {uid}")),
+        invoked_by: if std::env::var_os("INVOCATION_ID").is_some() {
+            Some("systemd".to_owned())
+        } else if std::io::stdin().is_terminal() {
+            Some("a person at a terminal".to_owned())
+        } else {
+            None
+        },
+    }
+}

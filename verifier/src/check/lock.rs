@@ -1,0 +1,335 @@
+//! Locks: each needed object's true version is locked until its runs expire, as strongly as they asked; and what the
+//! target itself promises.
+
+use anyhow::Result;
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use keephold_vault::store::{Lock, LockMode, LockPolicy, Protection, StoreError, TargetUrl, VersionId};
+
+use super::context::{Context, told};
+use super::findings::Findings;
+use super::history::{History, Run};
+use super::inventory::Object;
+use super::previous::Previous;
+use crate::report::catalogue as code;
+use crate::report::model::{self, Count, Level, LevelResult, LevelState, Objects};
+use crate::report::words;
+
+/// Locks that are asked for at once: each is a small request.
+const AHEAD: usize = 32;
+/// The newest snapshot's lock should last longer than this (or a quarter of the time that it is kept, if that is less).
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What was learnt about locks.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    /// By number of the run.
+    runs: Vec<RunLock>,
+    soonest: Option<Timestamp>,
+    /// The strongest mode that was seen.
+    strongest: Option<LockMode>,
+    /// Whether an unexpired run was made without locks.
+    unasked: bool,
+    /// What the target tells about itself.
+    pub(super) protection: Option<Protection>,
+}
+
+/// The locks of all that one run needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RunLock {
+    /// The earliest end; `None` if one has none, or nothing was seen.
+    pub(super) until: Option<Timestamp>,
+    /// Whether all are locked until the run expires; `None` if that isn't known.
+    pub(super) fully: Option<bool>,
+    unlocked: bool,
+}
+
+impl Locks {
+    /// What is known of a run's locks.
+    pub(super) fn run(&self, number: usize) -> RunLock {
+        self.runs.get(number).copied().unwrap_or_default()
+    }
+
+    /// The strongest promise that the target was seen to keep.
+    pub(super) fn strength(&self) -> Option<model::Strength> {
+        let seen = self.strongest.map(strength_of);
+        if self.unasked { Some(model::Strength::None) } else { seen }
+    }
+}
+
+/// Asks for locks.
+#[derive(Debug)]
+pub(super) struct Locking {
+    locks: Locks,
+    asked: u64,
+    locked: u64,
+    unlocked: u64,
+    failed: Option<String>,
+    required: Option<LockMode>,
+}
+
+impl Locking {
+    pub(super) fn new(context: &Context<'_>, history: &History) -> Self {
+        let runs = vec![RunLock::default(); history.runs.len()];
+        let unexpired = |run: &&Run| {
+            run.facts.as_ref().is_ok_and(|f| f.is_success() && f.retention.expires > context.now && f.retention.mode.is_none())
+        };
+        let unasked = history.runs.iter().any(|run| unexpired(&run));
+        let locks = Locks { runs, unasked, ..Locks::default() };
+        Self { locks, asked: 0, locked: 0, unlocked: 0, failed: None, required: required(context) }
+    }
+
+    /// Asks for the locks of a batch.
+    ///
+    /// # Errors
+    /// Only a signal to stop.
+    pub(super) async fn check(
+        &mut self,
+        context: &Context<'_>,
+        batch: &[Object],
+        history: &History,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
+        let store = context.vault.store();
+        // What isn't there has no lock either, and presence has said so.
+        let there = batch.iter().filter(|object| object.versions.as_ref().is_none_or(|_| object.truth().is_some()));
+        let mut answers = futures::stream::iter(there)
+            .map(|object| async move {
+                let version: Option<VersionId> = object.truth().and_then(|v| v.version.clone()).or_else(|| object.known.clone());
+                (object, store.retention(&object.key, version.as_ref()).await)
+            })
+            .buffer_unordered(AHEAD);
+        while let Some((object, answer)) = context.stop.unless_set(answers.next()).await? {
+            match answer {
+                Ok(lock) => self.judge(object, lock, history, findings),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => {
+                    self.failed = Some(told(&error));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds one lock against what was asked for.
+    fn judge(&mut self, object: &Object, lock: Option<Lock>, history: &History, findings: &mut Findings) {
+        self.asked += 1;
+        let end = lock.map(|lock| lock.until);
+        for &number in &object.runs {
+            let Some(expires) = history.run(number).and_then(|run| Some(run.facts.as_ref().ok()?.retention.expires)) else {
+                continue;
+            };
+            if let Some(run) = self.locks.runs.get_mut(number as usize) {
+                run.see(end, expires);
+            }
+        }
+        if let Some(lock) = lock {
+            self.locks.soonest = Some(self.locks.soonest.map_or(lock.until, |soonest| soonest.min(lock.until)));
+            self.locks.strongest = stronger(self.locks.strongest, Some(lock.mode));
+        }
+        let asked = if object.mode.is_some() { stronger(object.mode, self.required) } else { None };
+        let key = object.key.as_str();
+        let by = object.needed_by(history);
+        let until = words::minute(object.until);
+        let Some(lock) = lock else {
+            self.unlocked += 1;
+            // A run that asked for none is told of once, for the whole target.
+            if asked.is_some() {
+                let summary = format!("It has no lock, and should be locked until {until}; it is {by}.");
+                findings.add(&code::LOCK_MISSING, key, summary, None);
+            }
+            return;
+        };
+        let mut good = true;
+        if lock.until < object.until {
+            good = false;
+            let summary = format!("Its lock ends at {}, and it is needed until {until}; it is {by}.", words::minute(lock.until));
+            findings.add(&code::LOCK_SHORT, key, summary, None);
+        }
+        if let Some(asked) = asked.filter(|asked| rank(lock.mode) < rank(*asked)) {
+            good = false;
+            if lock.mode == LockMode::Governance {
+                let summary = format!("It is locked in governance mode; compliance was asked for. It is {by}.");
+                findings.add(&code::LOCK_MODE, key, summary, None);
+            } else {
+                let summary = format!("Nothing holds it any more but the date beside it: {} was asked for. It is {by}.", word(asked));
+                findings.add(&code::LOCK_MISSING, key, summary, Some(format!("it is locked as {}", word(lock.mode))));
+            }
+        }
+        if good {
+            self.locked += 1;
+        } else {
+            self.unlocked += 1;
+        }
+    }
+
+    /// What came of it; adds what is to be said of the target and of jobs.
+    pub(super) async fn level(
+        &mut self,
+        context: &Context<'_>,
+        history: &History,
+        previous: &Previous,
+        findings: &mut Findings,
+    ) -> LevelResult {
+        let url = context.vault.store().url();
+        // A local folder is asked by writing to it, and the verifier writes nothing.
+        if matches!(context.settings.target.url, TargetUrl::S3 { .. }) {
+            match context.vault.store().protection().await {
+                Ok(protection) => self.locks.protection = Some(protection),
+                Err(error) => self.failed = self.failed.take().or_else(|| Some(told(&error))),
+            }
+        }
+        self.target(context, &url, findings);
+        self.shortened(history, previous, findings);
+        self.soon(context, history, findings);
+        let (state, reason) = match &self.failed {
+            Some(why) => (LevelState::CouldNotCheck, Some(format!("locks can't be read: {why}"))),
+            None => (LevelState::Passed, None),
+        };
+        LevelResult { level: Level::Lock, state, checked: vec![Count::all("objects", self.asked)], reason }
+    }
+
+    fn target(&self, context: &Context<'_>, url: &str, findings: &mut Findings) {
+        let none_wanted = context.settings.lock_named && context.settings.target.options.lock == LockPolicy::None;
+        if self.locks.unasked || none_wanted {
+            let who = if self.locks.unasked { "Runs were made" } else { "The verifier is configured" };
+            let summary = format!("{who} with lock = \"none\": anyone with the credential can delete these backups.");
+            findings.add(&code::TARGET_UNLOCKED, url, summary, None);
+        }
+        if self.locks.strongest == Some(LockMode::Advisory) {
+            let summary = "Nothing but file permissions keeps these backups from being changed or deleted.".to_owned();
+            findings.add(&code::TARGET_ADVISORY, url, summary, None);
+        }
+        if let Some(protection) = self.locks.protection.as_ref().filter(|_| !self.locks.unasked) {
+            let off: Vec<_> = [("versioning", protection.versioning), ("Object Lock", protection.object_lock)]
+                .into_iter()
+                .filter(|(_, on)| *on == Some(false))
+                .map(|(what, _)| what)
+                .collect();
+            if !off.is_empty() {
+                let summary = format!("The bucket has no {}.", off.join(" and no "));
+                findings.add(&code::BUCKET_SETTINGS, url, summary, Some(protection.notes.join("; ")).filter(|n| !n.is_empty()));
+            }
+        }
+    }
+
+    /// Locks only ever get longer; one that an earlier report saw end later was shortened.
+    fn shortened(&self, history: &History, previous: &Previous, findings: &mut Findings) {
+        for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
+            let key = run.found.key.to_string();
+            let before = previous.lock_until(&key);
+            if let (Some(before), Some(now)) = (before, lock.until)
+                && now < before
+            {
+                let summary = format!("The locks of what {} needs end sooner than an earlier report saw.", run.name());
+                let detail = format!("{} then, {} now", words::minute(before), words::minute(now));
+                findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
+            }
+        }
+    }
+
+    /// Whether the only good snapshot of a job will soon be without protection.
+    fn soon(&self, context: &Context<'_>, history: &History, findings: &mut Findings) {
+        for run in history.newest() {
+            let number = history.runs.iter().position(|other| std::ptr::eq(other, run));
+            let lock = number.map(|number| self.locks.run(number)).unwrap_or_default();
+            let (Some(until), Ok(facts)) = (lock.until, &run.facts) else { continue };
+            let kept = facts.retention.expires.duration_since(facts.started);
+            if until.duration_since(context.now) < SOON.min(kept / 4) {
+                let summary = format!("The lock of {}, the newest good snapshot, ends at {}.", run.name(), words::minute(until));
+                let job = format!("{}/{}", run.found.key.host, run.found.key.job);
+                findings.add(&code::LOCK_ENDS_SOON, &job, summary, None);
+            }
+        }
+    }
+
+    /// Puts the counts into the report's totals.
+    pub(super) fn count(&self, objects: &mut Objects) {
+        if self.failed.is_none() {
+            objects.locked = Some(self.locked);
+            objects.unlocked = Some(self.unlocked);
+        }
+        objects.soonest_lock_end = self.locks.soonest;
+    }
+
+    pub(super) fn locks(self) -> Locks {
+        self.locks
+    }
+}
+
+impl RunLock {
+    fn see(&mut self, end: Option<Timestamp>, expires: Timestamp) {
+        self.unlocked |= end.is_none();
+        let until = match (self.fully, self.until, end) {
+            (None, _, end) => end,
+            (Some(_), Some(until), Some(end)) => Some(until.min(end)),
+            (Some(_), ..) => None,
+        };
+        self.until = until.filter(|_| !self.unlocked);
+        let whole = end.is_some_and(|end| end >= expires);
+        self.fully = Some(self.fully.unwrap_or(true) && whole);
+    }
+}
+
+/// The mode that the verifier's own configuration asks for, on a target that has modes.
+fn required(context: &Context<'_>) -> Option<LockMode> {
+    let target = &context.settings.target;
+    if !context.settings.lock_named || !matches!(target.url, TargetUrl::S3 { .. }) {
+        return None;
+    }
+    match target.options.lock {
+        LockPolicy::Compliance => Some(LockMode::Compliance),
+        LockPolicy::Governance => Some(LockMode::Governance),
+        LockPolicy::None => None,
+    }
+}
+
+fn rank(mode: LockMode) -> u8 {
+    match mode {
+        LockMode::Advisory => 1,
+        LockMode::ImmutableFile => 2,
+        LockMode::Governance => 3,
+        LockMode::Compliance => 4,
+    }
+}
+
+/// The stronger of two modes.
+pub(super) fn stronger(a: Option<LockMode>, b: Option<LockMode>) -> Option<LockMode> {
+    [a, b].into_iter().flatten().max_by_key(|mode| rank(*mode))
+}
+
+fn strength_of(mode: LockMode) -> model::Strength {
+    match mode {
+        LockMode::Advisory => model::Strength::Advisory,
+        LockMode::ImmutableFile => model::Strength::ImmutableFile,
+        LockMode::Governance => model::Strength::Governance,
+        LockMode::Compliance => model::Strength::Compliance,
+    }
+}
+
+fn word(mode: LockMode) -> &'static str {
+    words::strength(strength_of(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_locked_as_its_weakest_object_is() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        let mut run = RunLock::default();
+        run.see(Some(at(100)), at(90));
+        run.see(Some(at(95)), at(90));
+        assert_eq!((run.until, run.fully), (Some(at(95)), Some(true)));
+        run.see(Some(at(80)), at(90));
+        assert_eq!((run.until, run.fully), (Some(at(80)), Some(false)));
+        run.see(None, at(90));
+        run.see(Some(at(100)), at(90));
+        assert_eq!((run.until, run.fully), (None, Some(false)));
+    }
+}

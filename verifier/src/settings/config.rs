@@ -1,0 +1,178 @@
+//! The configuration file: `/etc/keephold/verify.toml` unless named otherwise.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::{Span, SpanRelativeTo};
+use keephold_cli::exit::usage;
+use keephold_cli::target::VaultTable;
+use keephold_vault::ids::Fingerprint;
+use serde::{Deserialize, Deserializer, de};
+
+use super::Depth;
+
+/// The file's name in the usual places.
+pub const FILE: &str = "verify.toml";
+
+/// A commented file to begin with.
+pub const TEMPLATE: &str = include_str!("verify.toml");
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the vault is.
+    pub vault: VaultTable,
+    /// The pinned vault.
+    pub fingerprint: Option<Fingerprint>,
+    /// Identity files.
+    pub identity: Vec<PathBuf>,
+    /// Allowed signers of the hosts.
+    pub signers: Option<PathBuf>,
+    /// The key that signs reports.
+    pub report_key: Option<PathBuf>,
+    /// Where reports go.
+    pub out: Option<PathBuf>,
+    /// How deep to verify.
+    pub level: Option<Depth>,
+    /// Where things are restored to.
+    pub scratch: Option<PathBuf>,
+    /// Where PostgreSQL's programs are.
+    pub pg_bin_dir: Option<PathBuf>,
+    /// By how much in percent a snapshot may be smaller than the one before it.
+    #[serde(deserialize_with = "percent")]
+    pub max_shrink_percent: u8,
+    /// Objects read at once.
+    pub concurrency: Option<usize>,
+    /// Jobs that must have good backups.
+    pub job: Vec<ExpectedJob>,
+    /// Where the file was read.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
+    /// Its text.
+    #[serde(skip)]
+    pub text: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vault: VaultTable::default(),
+            fingerprint: None,
+            identity: Vec::new(),
+            signers: None,
+            report_key: None,
+            out: None,
+            level: None,
+            scratch: None,
+            pg_bin_dir: None,
+            max_shrink_percent: 50,
+            concurrency: None,
+            job: Vec::new(),
+            path: None,
+            text: None,
+        }
+    }
+}
+
+/// A job that must have good backups.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedJob {
+    /// The host, as its records name it.
+    pub host: String,
+    /// The job.
+    pub name: String,
+    /// The greatest age in seconds that its newest good snapshot may have.
+    #[serde(default, rename = "rpo", deserialize_with = "length")]
+    pub rpo_s: Option<u64>,
+    /// How long in seconds a restore of it may take.
+    #[serde(default, rename = "rto", deserialize_with = "length")]
+    pub rto_s: Option<u64>,
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// A usage error that shows the line that is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| usage(format!("the configuration file {} can't be read", path.display())))?;
+        let config: Self = keephold_cli::config::parse(&text, path)?;
+        for (n, job) in config.job.iter().enumerate() {
+            if config.job[..n].iter().any(|other| (&other.host, &other.name) == (&job.host, &job.name)) {
+                return Err(usage(format!("{}: job {}/{} is expected twice", path.display(), job.host, job.name)));
+            }
+        }
+        Ok(Self { path: Some(path.to_owned()), text: Some(text), ..config })
+    }
+}
+
+/// A length of time such as `26h` or `7d`, in seconds.
+fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let span: Span = text
+        .parse()
+        .map_err(|e| de::Error::custom(format!("\"{text}\" is no length of time, for example \"26h\": {e}")))?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(de::Error::custom)?;
+    u64::try_from(length.as_secs())
+        .ok()
+        .filter(|&s| s > 0)
+        .map(Some)
+        .ok_or_else(|| de::Error::custom(format!("\"{text}\" must be more than nothing")))
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let percent = u8::deserialize(deserializer)?;
+    if (1..=100).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err(de::Error::custom("a percentage from 1 to 100 is expected"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn the_template_is_sound() {
+        let config = read(TEMPLATE).unwrap();
+        assert_eq!(config.job[0].rpo_s, Some(26 * 3600));
+        assert_eq!((config.max_shrink_percent, config.level), (50, Some(Depth::Restore)));
+        // What is commented out is right as well.
+        let all = TEMPLATE
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(read(&all).is_ok(), "{:?}", read(&all));
+    }
+
+    #[test]
+    fn mistakes_are_pointed_at() {
+        for (text, words) in [
+            ("out = 'x'\nsingers = 'y'\n", "line 2"),
+            ("out = 'x'\nsingers = 'y'\n", "singers"),
+            ("[[job]]\nhost = 'a'\nname = 'b'\nrpo = 'daily'\n", "line 4"),
+            ("[[job]]\nhost = 'a'\nname = 'b'\nrpo = 'daily'\n", "26h"),
+            ("[[job]]\nhost = 'a'\n", "name"),
+            ("[[job]]\nhost='a'\nname='b'\n[[job]]\nhost='a'\nname='b'\n", "twice"),
+            ("fingerprint = 'abc'\n", "64 hexadecimal digits"),
+            ("level = 'everything'\n", "unknown variant"),
+            ("max_shrink_percent = 0\n", "1 to 100"),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(words), "{text}: {error}");
+            assert_eq!(keephold_cli::exit::exit_of(&read(text).unwrap_err()), keephold_cli::exit::Exit::Usage);
+        }
+    }
+}
