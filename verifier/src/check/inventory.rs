@@ -6,8 +6,8 @@ use std::pin::Pin;
 
 use anyhow::Result;
 use futures::StreamExt;
-use futures::stream::Peekable;
 use futures::stream::BoxStream;
+use futures::stream::Peekable;
 use jiff::Timestamp;
 use keephold_vault::ids::PackId;
 use keephold_vault::limits::CONFIG_LEN_MAX;
@@ -70,14 +70,21 @@ impl Object {
     /// The version that was stored, as far as a listing can tell: the one that the index knows, else the oldest of the
     /// right size, since what came later was put over it.
     pub(super) fn truth(&self) -> Option<&Version> {
-        let known = self.data().find(|version| version.version.is_some() && version.version == self.known);
-        let sized = || self.data().filter(|version| self.size.is_none_or(|size| size == version.size)).last();
+        let known =
+            self.data().find(|version| version.version.is_some() && version.version == self.known);
+        let sized = || {
+            self.data().filter(|version| self.size.is_none_or(|size| size == version.size)).last()
+        };
         known.or_else(sized).or_else(|| self.data().last())
     }
 
     /// Who needs it: `needed by 3 runs, the newest of them db1/main #12`.
     pub(super) fn needed_by(&self, history: &History) -> String {
-        let newest = self.runs.iter().filter_map(|&run| history.run(run)).max_by_key(|run| run.found.modified);
+        let newest = self
+            .runs
+            .iter()
+            .filter_map(|&run| history.run(run))
+            .max_by_key(|run| run.found.modified);
         let name = newest.map(super::history::Run::name).unwrap_or_default();
         match self.runs.len() {
             0 => "needed by every run".to_owned(),
@@ -147,7 +154,10 @@ pub(super) async fn check(
             reading.check(context, &batch, inventory.needed(), history, findings).await?;
         }
     }
-    let mut stored = Stored { integrity: reading.integrity(inventory.needed(), presence.packs()), ..Stored::default() };
+    let mut stored = Stored {
+        integrity: reading.integrity(inventory.needed(), presence.packs()),
+        ..Stored::default()
+    };
     stored.levels.push(presence.level(inventory.failed.as_ref()));
     stored.objects = presence.objects();
     if depth.holds(Level::Lock) {
@@ -164,7 +174,12 @@ fn vault_json(context: &Context<'_>, findings: &mut Findings) {
     if context.settings.fingerprint.is_none() {
         let summary = "Nothing pins the vault's fingerprint, so another vault in its place would not be noticed.";
         let detail = format!("it is {} now", context.vault.fingerprint());
-        findings.add(&code::VAULT_UNPINNED, &context.vault.store().url(), summary.to_owned(), Some(detail));
+        findings.add(
+            &code::VAULT_UNPINNED,
+            &context.vault.store().url(),
+            summary.to_owned(),
+            Some(detail),
+        );
     }
 }
 
@@ -215,13 +230,26 @@ impl<'a> Inventory<'a> {
             let (size, until, mode) = match &run.facts {
                 Ok(facts) => {
                     let retention = &facts.retention;
-                    (Some(facts.size), retention.evidence_until.max(retention.expires), retention.mode)
+                    (
+                        Some(facts.size),
+                        retention.evidence_until.max(retention.expires),
+                        retention.mode,
+                    )
                 }
                 Err(_) => (None, Timestamp::UNIX_EPOCH, None),
             };
             if run.facts.is_err() || until > self.now {
                 let runs = u32::try_from(number).into_iter().collect();
-                add(Object { key, kind: Kind::Record, size, known: None, until, mode, runs, versions: None });
+                add(Object {
+                    key,
+                    kind: Kind::Record,
+                    size,
+                    known: None,
+                    until,
+                    mode,
+                    runs,
+                    versions: None,
+                });
             }
         }
         for segment in &self.needed.segments {
@@ -229,9 +257,22 @@ impl<'a> Inventory<'a> {
             let (until, mode) = demand(self.history, &runs);
             let key = ObjectKey::segment(&segment.id);
             let known = segment.version.clone();
-            add(Object { key, kind: Kind::Segment, size: Some(segment.size), known, until, mode, runs, versions: None });
+            add(Object {
+                key,
+                kind: Kind::Segment,
+                size: Some(segment.size),
+                known,
+                until,
+                mode,
+                runs,
+                versions: None,
+            });
         }
-        let all: Vec<_> = (0..).zip(&self.history.runs).filter(|(_, run)| run.facts.is_ok()).map(|(n, _)| n).collect();
+        let all: Vec<_> = (0..)
+            .zip(&self.history.runs)
+            .filter(|(_, run)| run.facts.is_ok())
+            .map(|(n, _)| n)
+            .collect();
         let (until, mode) = demand(self.history, &all);
         add(Object {
             key: ObjectKey::vault_config(),
@@ -256,7 +297,9 @@ impl<'a> Inventory<'a> {
             if let Some(id) = key.as_pack() {
                 let shard = u16::from(id.as_bytes()[0]);
                 if shard + 1 < self.next_shard {
-                    self.fail("the target lists objects in another order than that of their names".into());
+                    self.fail(
+                        "the target lists objects in another order than that of their names".into(),
+                    );
                     continue;
                 }
                 while self.next_shard <= shard {
@@ -270,7 +313,12 @@ impl<'a> Inventory<'a> {
             } else if !is_known_form(&key) {
                 let summary = "Nothing of Keephold is named like this.".to_owned();
                 let size = versions.first().map_or(0, |version| version.size);
-                findings.add(&code::UNKNOWN_OBJECT, key.as_str(), summary, Some(format!("{size} bytes")));
+                findings.add(
+                    &code::UNKNOWN_OBJECT,
+                    key.as_str(),
+                    summary,
+                    Some(format!("{size} bytes")),
+                );
             }
         }
         Ok(Some(batch).filter(|batch| !batch.is_empty()))
@@ -292,7 +340,9 @@ impl<'a> Inventory<'a> {
         };
         let key = first.key.clone();
         let mut versions = vec![first];
-        while let Some(Ok(next)) = listing.as_mut().next_if(|next| next.as_ref().is_ok_and(|v| v.key == key)).await {
+        while let Some(Ok(next)) =
+            listing.as_mut().next_if(|next| next.as_ref().is_ok_and(|v| v.key == key)).await
+        {
             versions.push(next);
         }
         Some((key, versions))

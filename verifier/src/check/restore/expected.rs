@@ -5,6 +5,7 @@ use keephold_vault::Error;
 use keephold_vault::content::{Content, Extent, Extents};
 use keephold_vault::ids::{BlobId, ContentHash};
 use keephold_vault::keys::BlobNamer;
+use keephold_vault::pack::BlobKind;
 use keephold_vault::read::{EntryStream, Selection, SnapshotReader};
 use keephold_vault::tree::EntryKind;
 use tokio::runtime::Handle;
@@ -99,12 +100,13 @@ impl std::fmt::Debug for IdCheck {
 impl DataCheck for IdCheck {
     fn update(&mut self, bytes: &[u8]) {
         // Longer than any blob is wrong already; one byte more than a blob shows it.
-        let room = (keephold_vault::limits::BLOB_LEN_MAX as usize + 1).saturating_sub(self.bytes.len());
+        let room =
+            (keephold_vault::limits::BLOB_LEN_MAX as usize + 1).saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn verdict(self: Box<Self>) -> Result<(), (String, String)> {
-        let found = self.namer.name(&self.bytes);
+        let found = self.namer.name(BlobKind::Data, &self.bytes);
         if found == self.expected {
             Ok(())
         } else {
