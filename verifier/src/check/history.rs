@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use keephold_vault::Error;
 use keephold_vault::ids::RecordHash;
 use keephold_vault::read::{FoundRecord, RecordScope, RunRecord};
-use keephold_vault::record::{JobKind, Level, Record, Retention, SegmentRef, SourceReport, Status, Totals};
+use keephold_vault::record::{
+    JobKind, Level, Record, Retention, SegmentRef, SourceReport, Status, Totals,
+};
 
 use super::context::{Context, is_about_object, told};
 use crate::settings::Believed;
@@ -99,8 +101,12 @@ impl Facts {
             recipients: record.recipients.clone(),
             retention: record.retention.clone(),
             totals: record.totals.clone(),
-            rows: (record.kind == JobKind::Postgres).then(|| databases.iter().map(|db| db.rows).sum()),
-            tree: record.snapshot.as_ref().map(|snapshot| (snapshot.root.entries, snapshot.root.bytes)),
+            rows: (record.kind == JobKind::Postgres)
+                .then(|| databases.iter().map(|db| db.rows).sum()),
+            tree: record
+                .snapshot
+                .as_ref()
+                .map(|snapshot| (snapshot.root.entries, snapshot.root.bytes)),
             databases: databases.iter().map(|db| (db.name.clone(), db.dump_bytes)).collect(),
         }
     }
@@ -130,12 +136,14 @@ impl History {
         found.retain(|record| context.settings.wants(&record.key.host, &record.key.job));
         // Keys sort by time, and a clock that jumps must not reorder the numbers.
         found.sort_by(|a, b| {
-            let order = |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
+            let order =
+                |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
             order(a).cmp(&order(b)).then_with(|| a.key.id.cmp(&b.key.id))
         });
         let (total, mut foreign) = (found.len(), Vec::new());
         let mut history = Self::default();
-        let mut reading = futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
+        let mut reading =
+            futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
         while let Some(read) = context.stop.unless_set(reading.next()).await? {
             let (run, segments) = match read? {
                 Read::Run(run, segments) => (*run, segments),
@@ -147,7 +155,8 @@ impl History {
             if let (Ok(facts), Some(segments)) = (&run.facts, segments)
                 && facts.retention.expires > context.now
             {
-                let number = u32::try_from(history.runs.len()).context("there are more records than can be numbered")?;
+                let number = u32::try_from(history.runs.len())
+                    .context("there are more records than can be numbered")?;
                 history.segments.push((number, segments));
             }
             history.runs.push(run);
@@ -156,7 +165,8 @@ impl History {
         if foreign.len() == total
             && let Some(error) = foreign.pop()
         {
-            return Err(anyhow::Error::from(error).context("not one record is sealed to the verifier's identity"));
+            return Err(anyhow::Error::from(error)
+                .context("not one record is sealed to the verifier's identity"));
         }
         Ok(history)
     }
@@ -170,7 +180,9 @@ impl History {
     pub(super) fn by_job(&self) -> BTreeMap<(&str, &str), Vec<&Run>> {
         let mut jobs: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for run in &self.runs {
-            jobs.entry((run.found.key.host.as_str(), run.found.key.job.as_str())).or_default().push(run);
+            jobs.entry((run.found.key.host.as_str(), run.found.key.job.as_str()))
+                .or_default()
+                .push(run);
         }
         jobs
     }
@@ -204,8 +216,12 @@ async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
     let unreadable = |found, error: &Error| Box::new(Run { facts: Err(told(error)), found });
     let sealed = match context.vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
-        Err(error) if is_about_object(&error) => return Ok(Read::Run(unreadable(found, &error), None)),
-        Err(error) => return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key))),
+        Err(error) if is_about_object(&error) => {
+            return Ok(Read::Run(unreadable(found, &error), None));
+        }
+        Err(error) => {
+            return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key)));
+        }
     };
     let (opener, signers) = (context.opener.clone(), context.settings.signers.clone());
     let fingerprint = context.vault.fingerprint();
@@ -221,7 +237,9 @@ async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
             Ok(Read::Run(Box::new(Run { found, facts: Ok(facts) }), segments))
         }
         Err(error @ Error::Local { .. }) => Err(error.into()),
-        Err(error @ Error::WrongIdentity { .. }) => Ok(Read::Foreign(unreadable(found, &error), error)),
+        Err(error @ Error::WrongIdentity { .. }) => {
+            Ok(Read::Foreign(unreadable(found, &error), error))
+        }
         Err(error) => Ok(Read::Run(unreadable(found, &error), None)),
     }
 }

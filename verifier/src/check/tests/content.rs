@@ -55,7 +55,11 @@ async fn server(dump: Content, bench: &mut Bench) -> Vec<String> {
         large_objects: 0,
         duration_ms: 1,
     };
-    let report = PgReport { server_version: "15.1".into(), databases: vec![database], ..PgReport::default() };
+    let report = PgReport {
+        server_version: "15.1".into(),
+        databases: vec![database],
+        ..PgReport::default()
+    };
     record.source = Some(SourceReport::Postgres(Box::new(report)));
     bench.maker.store_record(&record).await.unwrap();
     bench.settings.depth = Depth::Content;

@@ -1,10 +1,10 @@
 //! Stored objects that are damaged, hidden, lost, or not locked as they should be.
 
+use keephold_vault::content::Extent;
 use keephold_vault::pack::BlobKind;
 use keephold_vault::store::{LockMode, ObjectKey};
-use keephold_vault::tree::EntryKind;
-use keephold_vault::content::Extent;
 use keephold_vault::testing::{entry, noise};
+use keephold_vault::tree::EntryKind;
 
 use super::{Bench, codes, state};
 use crate::report::catalogue as code;
@@ -48,7 +48,11 @@ async fn a_flipped_bit_is_found_without_a_key() {
     assert!(codes(&report).contains(&code::HASH_DIFFERS.id.to_owned()));
     assert_eq!(state(&report, Level::Presence), LevelState::Passed);
     assert_eq!(state(&report, Level::IntegrityKeyless), LevelState::Findings);
-    assert_eq!(state(&report, Level::IntegrityDeep), LevelState::Findings, "not all packs were opened");
+    assert_eq!(
+        state(&report, Level::IntegrityDeep),
+        LevelState::Findings,
+        "not all packs were opened"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,8 +76,18 @@ async fn what_lies_over_an_object_is_told_and_read_through() {
     let config = ObjectKey::vault_config();
     bench.maker.store.overwrite(&config, b"{}".to_vec());
     let report = bench.verify().await;
-    assert_eq!(codes(&report), [code::OBJECT_HIDDEN.id, code::OBJECT_OVERWRITTEN.id], "{:#?}", report.findings);
-    let over: Vec<_> = report.findings.iter().filter(|f| f.code == code::OBJECT_OVERWRITTEN.id).map(|f| f.resource.as_str()).collect();
+    assert_eq!(
+        codes(&report),
+        [code::OBJECT_HIDDEN.id, code::OBJECT_OVERWRITTEN.id],
+        "{:#?}",
+        report.findings
+    );
+    let over: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|f| f.code == code::OBJECT_OVERWRITTEN.id)
+        .map(|f| f.resource.as_str())
+        .collect();
     assert!(over.contains(&"vault.json") && over.len() == 2, "{over:?}");
     assert_eq!((report.objects.hidden, report.objects.surplus_versions), (Some(1), Some(3)));
     // The true versions are locked, whole, and restored from.
@@ -98,10 +112,16 @@ async fn a_blob_under_a_false_id_is_found_by_opening_it() {
     let mut bench = Bench::new().await;
     let honest = bench.maker.secret.blob_namer().name(b"honest");
     bench.maker.blob_as(BlobKind::Data, honest, b"forged").await.unwrap();
-    let content = bench.maker.content_of(vec![Extent::Blob { id: honest, length: 6 }], None).await.unwrap();
+    let content =
+        bench.maker.content_of(vec![Extent::Blob { id: honest, length: 6 }], None).await.unwrap();
     bench.run(vec![entry("f", EntryKind::File(content)).unwrap()], 1).await;
     let report = bench.verify().await;
-    assert_eq!(codes(&report), [code::BLOB_DIFFERS.id, code::RESTORE_FAILED.id], "{:#?}", report.findings);
+    assert_eq!(
+        codes(&report),
+        [code::BLOB_DIFFERS.id, code::RESTORE_FAILED.id],
+        "{:#?}",
+        report.findings
+    );
     assert_eq!(state(&report, Level::IntegrityKeyless), LevelState::Passed);
 }
 
@@ -123,7 +143,10 @@ async fn a_lock_that_ends_too_soon_or_is_too_weak_is_told() {
     let bytes = vault.store().get(&key, None, u64::MAX).await.unwrap();
     bench.maker.store.lose(&key);
     bench.maker.store.overwrite(&key, bytes);
-    assert_eq!(bench.found().await, (vec![code::LOCK_MISSING.id.into(), code::LOCK_SHORT.id.into()], 3));
+    assert_eq!(
+        bench.found().await,
+        (vec![code::LOCK_MISSING.id.into(), code::LOCK_SHORT.id.into()], 3)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +160,10 @@ async fn runs_without_locks_make_the_whole_target_red() {
     assert_eq!(codes(&report), [code::TARGET_UNLOCKED.id]);
     assert_eq!(report.target.strength, crate::report::model::Strength::None);
     assert!(crate::report::text::render(&report, None).contains("NOT IMMUTABLE"));
-    assert_eq!(super::super::lock::stronger(None, Some(LockMode::Advisory)), Some(LockMode::Advisory));
+    assert_eq!(
+        super::super::lock::stronger(None, Some(LockMode::Advisory)),
+        Some(LockMode::Advisory)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,10 +9,10 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use keephold_cli::target::Target;
 use keephold_vault::record::Record;
+use keephold_vault::sign::SigningKey;
 use keephold_vault::store::{LockMode, TargetOptions, TargetUrl};
 use keephold_vault::testing::{VaultMaker, entry, noise};
 use keephold_vault::tree::{Entry, EntryKind};
-use keephold_vault::sign::SigningKey;
 use tempfile::TempDir;
 
 use super::{Progress, verify_vault};
@@ -70,13 +70,20 @@ impl Bench {
     }
 
     fn expect(&mut self, name: &str, rpo_s: u64) {
-        let job = ExpectedJob { host: "db1".into(), name: name.into(), rpo_s: Some(rpo_s), rto_s: Some(600) };
+        let job = ExpectedJob {
+            host: "db1".into(),
+            name: name.into(),
+            rpo_s: Some(rpo_s),
+            rto_s: Some(600),
+        };
         self.settings.jobs.push(job);
     }
 
     async fn verify(&self) -> Report {
         let (vault, _) = self.maker.open().await.unwrap();
-        let report = verify_vault(&self.settings, vault, &Stop::default(), &Progress::new(false)).await.unwrap();
+        let report = verify_vault(&self.settings, vault, &Stop::default(), &Progress::new(false))
+            .await
+            .unwrap();
         let left = std::fs::read_dir(self.dir.path()).unwrap().count();
         assert_eq!(left, 0, "everything is removed");
         report
@@ -91,7 +98,10 @@ impl Bench {
 
 fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
     Settings {
-        target: Target { url: TargetUrl::parse("/nowhere").unwrap(), options: TargetOptions::default() },
+        target: Target {
+            url: TargetUrl::parse("/nowhere").unwrap(),
+            options: TargetOptions::default(),
+        },
         lock_named: false,
         fingerprint: Some(maker.fingerprint),
         identities: maker.identities.clone(),
@@ -138,7 +148,12 @@ async fn a_sound_vault_passes_at_every_level() {
     assert_eq!((test.seq, test.entries_compared, test.rto_met), (2, Some(4), Some(true)));
     let job = &report.jobs[0];
     assert_eq!((job.runs_seen, job.runs_succeeded, job.runs.shown[0].seq), (2, 2, 2));
-    assert!(job.runs.shown.iter().all(|run| run.signature_ok && run.chain_ok && run.is_locked() == Some(true)));
+    assert!(
+        job.runs
+            .shown
+            .iter()
+            .all(|run| run.signature_ok && run.chain_ok && run.is_locked() == Some(true))
+    );
     let objects = &report.objects;
     assert_eq!((objects.present, objects.locked), (objects.needed, objects.needed));
     assert_eq!(report.integrity.blobs_checked, report.integrity.blobs_total.unwrap());
@@ -163,9 +178,13 @@ async fn a_target_that_goes_away_is_never_good() {
     assert!(before > 0);
     for requests in [0, 2, 6, 9, 12] {
         bench.maker.store.cut_off_after(requests);
-        let report = verify_vault(&bench.settings, vault.clone(), &Stop::default(), &Progress::new(false)).await.unwrap();
+        let report =
+            verify_vault(&bench.settings, vault.clone(), &Stop::default(), &Progress::new(false))
+                .await
+                .unwrap();
         assert_eq!(report.result.exit_code, 1, "after {requests}: {:#?}", report.findings);
-        let critical: Vec<_> = codes(&report).into_iter().filter(|code| !code.starts_with("KH-CHECK")).collect();
+        let critical: Vec<_> =
+            codes(&report).into_iter().filter(|code| !code.starts_with("KH-CHECK")).collect();
         assert!(critical.is_empty(), "what can't be reached isn't called lost: {critical:?}");
     }
 }

@@ -13,7 +13,9 @@ async fn a_signer_that_is_not_listed_or_of_another_host_is_not_believed() {
     let mut bench = Bench::with_runs().await;
     let key = bench.maker.signing.public().to_openssh();
     let stranger = SigningKey::generate("x").unwrap().public().to_openssh();
-    for (signers, code) in [(stranger, &code::SIGNER_UNKNOWN), (format!("db2 {key}"), &code::SIGNER_UNKNOWN)] {
+    for (signers, code) in
+        [(stranger, &code::SIGNER_UNKNOWN), (format!("db2 {key}"), &code::SIGNER_UNKNOWN)]
+    {
         bench.settings.signers = Signers::parse(&signers).unwrap();
         let report = bench.verify().await;
         assert!(codes(&report).contains(&code.id.to_owned()), "{signers}");
@@ -31,7 +33,13 @@ async fn a_record_that_is_gone_leaves_a_gap() {
     let mut bench = Bench::with_runs().await;
     let entries = bench.files(9, 300_000).await;
     bench.run(entries, 0).await;
-    let records: Vec<_> = bench.maker.store.keys().into_iter().filter(|key| key.as_str().starts_with("runs/")).collect();
+    let records: Vec<_> = bench
+        .maker
+        .store
+        .keys()
+        .into_iter()
+        .filter(|key| key.as_str().starts_with("runs/"))
+        .collect();
     bench.maker.store.lose(&records[1]);
     let report = bench.verify().await;
     assert_eq!(codes(&report), [code::SEQUENCE_MISSING.id]);
@@ -60,7 +68,8 @@ async fn a_forged_history_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_record_is_told_once_a_level() {
     let bench = Bench::with_runs().await;
-    let record = bench.maker.store.keys().into_iter().find(|key| key.as_str().starts_with("runs/")).unwrap();
+    let record =
+        bench.maker.store.keys().into_iter().find(|key| key.as_str().starts_with("runs/")).unwrap();
     bench.maker.store.rot(&record, |bytes| bytes[300] ^= 1);
     assert_eq!(bench.found().await.0, [code::HASH_DIFFERS.id, code::RECORD_UNREADABLE.id]);
 }
@@ -91,7 +100,12 @@ async fn a_failed_run_and_a_wrong_clock_are_told() {
     record.clock_offset_ms = Some(-3_600_000);
     bench.maker.store_record(&record).await.unwrap();
     let report = bench.verify().await;
-    assert_eq!(codes(&report), [code::FAILED_RUN.id, code::CLOCK_SKEW.id], "{:#?}", report.findings);
+    assert_eq!(
+        codes(&report),
+        [code::FAILED_RUN.id, code::CLOCK_SKEW.id],
+        "{:#?}",
+        report.findings
+    );
     let failed = report.findings.iter().find(|f| f.code == code::FAILED_RUN.id).unwrap();
     assert_eq!(failed.detail.as_deref(), Some("pg_dump: error: connection lost"));
     assert_eq!(report.restore_tests[0].seq, 2, "the last good one is restored");
