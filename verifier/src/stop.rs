@@ -40,7 +40,6 @@ impl Stop {
                     _ = hangup.recv() => {}
                 }
                 if setter.is_set() {
-                    #[expect(clippy::exit, reason = "a second signal means at once")]
                     std::process::exit(130);
                 }
                 tracing::warn!(

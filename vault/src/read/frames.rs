@@ -167,6 +167,7 @@ impl FrameOpener {
 mod tests {
     use super::*;
 
+    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     /// Requests for frames of one pack at these places, as ranges.
     fn ranges(frames: &[(u32, u32)]) -> Vec<Range<u64>> {
         let pack = crate::read::tests::some_pack();

@@ -67,7 +67,12 @@ impl<'a> Parts<'a> {
         let first = history.runs.iter().map(|run| run.found.key.started).min();
         let mut report = Report {
             schema: SCHEMA.to_owned(),
-            report_id: hex::encode(random::<4>().unwrap_or_default()),
+            // Milliseconds first, so that the names of folders sort by time also within a second.
+            report_id: format!(
+                "{:03}-{}",
+                finished.subsec_millisecond(),
+                hex::encode(random::<4>().unwrap_or_default())
+            ),
             started: context.now,
             finished,
             result: unconcluded(),

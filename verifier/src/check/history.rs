@@ -140,11 +140,18 @@ impl History {
                 |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
             order(a).cmp(&order(b)).then_with(|| a.key.id.cmp(&b.key.id))
         });
+        let (total, mut foreign) = (found.len(), Vec::new());
         let mut history = Self::default();
         let mut reading =
             futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
         while let Some(read) = context.stop.unless_set(reading.next()).await? {
-            let (run, segments) = read?;
+            let (run, segments) = match read? {
+                Read::Run(run, segments) => (*run, segments),
+                Read::Foreign(run, error) => {
+                    foreign.push(error);
+                    (*run, None)
+                }
+            };
             if let (Ok(facts), Some(segments)) = (&run.facts, segments)
                 && facts.retention.expires > context.now
             {
@@ -153,6 +160,13 @@ impl History {
                 history.segments.push((number, segments));
             }
             history.runs.push(run);
+        }
+        // Nothing at all is sealed to this identity: that says something about the identity, and nothing about the vault.
+        if foreign.len() == total
+            && let Some(error) = foreign.pop()
+        {
+            return Err(anyhow::Error::from(error)
+                .context("not one record is sealed to the verifier's identity"));
         }
         Ok(history)
     }
@@ -191,14 +205,19 @@ impl History {
     }
 }
 
-async fn read_one(
-    context: &Context<'_>,
-    found: FoundRecord,
-) -> Result<(Run, Option<Vec<SegmentRef>>)> {
+/// One record, read.
+enum Read {
+    Run(Box<Run>, Option<Vec<SegmentRef>>),
+    /// It isn't sealed to the verifier's identity.
+    Foreign(Box<Run>, Error),
+}
+
+async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
+    let unreadable = |found, error: &Error| Box::new(Run { facts: Err(told(error)), found });
     let sealed = match context.vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
         Err(error) if is_about_object(&error) => {
-            return Ok((Run { facts: Err(told(&error)), found }, None));
+            return Ok(Read::Run(unreadable(found, &error), None));
         }
         Err(error) => {
             return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key)));
@@ -215,9 +234,12 @@ async fn read_one(
         Ok((run, believed)) => {
             let facts = Facts::of(&run, size, believed);
             let segments = run.record.snapshot.map(|snapshot| snapshot.segments);
-            Ok((Run { found, facts: Ok(facts) }, segments))
+            Ok(Read::Run(Box::new(Run { found, facts: Ok(facts) }), segments))
         }
         Err(error @ Error::Local { .. }) => Err(error.into()),
-        Err(error) => Ok((Run { facts: Err(told(&error)), found }, None)),
+        Err(error @ Error::WrongIdentity { .. }) => {
+            Ok(Read::Foreign(unreadable(found, &error), error))
+        }
+        Err(error) => Ok(Read::Run(unreadable(found, &error), None)),
     }
 }

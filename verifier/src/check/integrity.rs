@@ -8,19 +8,18 @@ use bytes::Bytes;
 use futures::StreamExt;
 use keephold_vault::Error;
 use keephold_vault::config::VaultConfig;
-use keephold_vault::ids::{PackId, VaultId};
-use keephold_vault::index::BlobRow;
-use keephold_vault::pack::{FramePlace, OpenPack, check_name};
-use keephold_vault::read::Opener;
+use keephold_vault::ids::{BlobId, PackId};
+use keephold_vault::pack::{FramePlace, check_name};
 use keephold_vault::record::{RecordKey, SealedRecord};
 use keephold_vault::store::VersionId;
 
 use super::context::{Context, is_about_object, told};
 use super::findings::Findings;
 use super::history::History;
-use super::inventory::{Kind, Object, len_max};
-use super::needed::{Claims, Needed, Place};
-use crate::report::catalogue::{self as code, Code};
+use super::needed::Needed;
+use super::object::{Kind, Object, len_max};
+use super::pack::{self, Opened, Wrong};
+use crate::report::catalogue as code;
 use crate::report::model::{Count, Integrity, Level, LevelResult, LevelState};
 use crate::report::words;
 use crate::settings::Depth;
@@ -48,19 +47,6 @@ struct Read<'a> {
     object: &'a Object,
     bytes: u64,
     result: Result<Option<Opened>, Wrong>,
-}
-
-/// A pack that was opened.
-struct Opened {
-    blobs: u64,
-    /// What its footer says of its blobs, if an index says something else.
-    differs: Option<Vec<(keephold_vault::ids::BlobId, FramePlace)>>,
-}
-
-/// What is wrong with an object, or with the way to it.
-enum Wrong {
-    Object(&'static Code, String),
-    Target(Error),
 }
 
 impl Reading {
@@ -120,7 +106,7 @@ impl Reading {
         drop(reading);
         for (object, footer) in suspects {
             context.stop.check()?;
-            compare_index(context, object, &footer, needed, findings).await;
+            pack::compare_index(context, object, &footer, needed, findings).await;
         }
         Ok(())
     }
@@ -130,7 +116,7 @@ impl Reading {
         read: Read<'a>,
         history: &History,
         findings: &mut Findings,
-    ) -> Option<(&'a Object, HashMap<keephold_vault::ids::BlobId, FramePlace>)> {
+    ) -> Option<(&'a Object, HashMap<BlobId, FramePlace>)> {
         let Read { object, bytes, result } = read;
         match result {
             Err(Wrong::Target(error)) => {
@@ -161,7 +147,7 @@ impl Reading {
                 if let Some(opened) = opened {
                     self.opened += 1;
                     self.blobs += opened.blobs;
-                    return Some((object, opened.differs?.into_iter().collect()));
+                    return Some((object, opened.differs?));
                 }
             }
         }
@@ -236,7 +222,7 @@ async fn read<'a>(context: &Context<'_>, object: &'a Object, deep: bool) -> Read
             let length = bytes.len() as u64;
             match (&object.kind, deep) {
                 (Kind::Pack(id, places), true) => {
-                    (length, open(context, *id, bytes, places.clone()).await.map(Some))
+                    (length, pack::open(context, *id, bytes, places.clone()).await.map(Some))
                 }
                 _ => (length, Ok(None)),
             }
@@ -324,89 +310,7 @@ impl Name {
     }
 }
 
-/// Opens a pack through its own header and footer, and recomputes every blob's id.
-async fn open(
-    context: &Context<'_>,
-    id: PackId,
-    bytes: Bytes,
-    places: Vec<Place>,
-) -> Result<Opened, Wrong> {
-    let (opener, vault) = (context.opener.clone(), context.vault.id());
-    let opened = blocking(move || open_now(&opener, vault, &id, &bytes, &places))
-        .await
-        .map_err(Wrong::Target)?;
-    opened.map_err(|error| match &error {
-        Error::Damaged { why, .. } if why.contains("has other contents than its id says") => {
-            Wrong::Object(&code::BLOB_DIFFERS, told(&error))
-        }
-        error if is_about_object(error) => Wrong::Object(&code::PACK_UNREADABLE, told(error)),
-        _ => Wrong::Target(error),
-    })
-}
-
-fn open_now(
-    opener: &Opener,
-    vault: VaultId,
-    id: &PackId,
-    bytes: &[u8],
-    places: &[Place],
-) -> Result<Opened, Error> {
-    let header = OpenPack::header(id, bytes)?;
-    let keys = opener.keys(&header.envelope, &format!("pack {id}"))?;
-    let mut pack = OpenPack::open(id, bytes, vault, &keys.run)?;
-    let (blobs, _) = pack.check_blobs(bytes, &keys.secret.blob_namer())?;
-    let mut claims = Claims::default();
-    let mut footer = Vec::new();
-    for frame in pack.frames() {
-        let mut offset = 0;
-        for &(blob, length) in &frame.blobs {
-            let place = FramePlace {
-                frame_offset: frame.offset,
-                frame_stored: frame.stored,
-                offset,
-                length,
-            };
-            claims.add(&BlobRow { id: blob, pack: 0, place });
-            footer.push((blob, place));
-            offset += length;
-        }
-    }
-    let same = places.iter().all(|place| place.claims == claims);
-    Ok(Opened { blobs, differs: (!same).then_some(footer) })
-}
-
-/// An index that says something else of a pack than its footer is right as long as it says less: a blob that two packs
-/// hold is described once. A place where the blob isn't makes every restore that trusts it fail.
-async fn compare_index(
-    context: &Context<'_>,
-    object: &Object,
-    footer: &HashMap<keephold_vault::ids::BlobId, FramePlace>,
-    needed: &Needed,
-    findings: &mut Findings,
-) {
-    let Kind::Pack(_, places) = &object.kind else { return };
-    for place in places {
-        let id = needed.segments[place.segment as usize].id;
-        let key = format!("index/{id}");
-        let wrong = match needed.blobs_of(context, place).await {
-            Ok(rows) => {
-                rows.iter().find(|row| footer.get(&row.id) != Some(&row.place)).map(|row| {
-                    format!(
-                        "it says that blob {} lies at byte {} of {}, where it isn't",
-                        row.id, row.place.frame_offset, object.key
-                    )
-                })
-            }
-            Err(error) => Some(told(&error)),
-        };
-        if let Some(why) = wrong {
-            let summary = format!("The index segment contradicts {}.", object.key);
-            findings.add(&code::INDEX_CORRUPT, &key, summary, Some(why));
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Local {

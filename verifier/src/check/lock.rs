@@ -11,7 +11,7 @@ use keephold_vault::store::{
 use super::context::{Context, told};
 use super::findings::Findings;
 use super::history::{History, Run};
-use super::inventory::Object;
+use super::object::Object;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{self, Count, Level, LevelResult, LevelState, Objects};

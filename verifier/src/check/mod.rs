@@ -20,6 +20,8 @@ mod inventory;
 mod jobs;
 mod lock;
 mod needed;
+mod object;
+mod pack;
 mod presence;
 mod previous;
 mod progress;

@@ -4,8 +4,8 @@ use keephold_vault::store::Version;
 
 use super::findings::Findings;
 use super::history::History;
-use super::inventory::{Kind, Object};
 use super::needed::Needed;
+use super::object::{Kind, Object};
 use crate::report::catalogue as code;
 use crate::report::model::{Count, Level, LevelResult, LevelState, Objects};
 use crate::report::words;

@@ -141,7 +141,7 @@ fn compare_trees(
     let compared = {
         let mut compare =
             Compare::start(base, &mut entries, options).map_err(|e| Failure::Verifier(told(&e)))?;
-        while let Some(difference) = compare.next() {
+        for difference in compare.by_ref() {
             if stopped() {
                 break;
             }

@@ -1,5 +1,6 @@
 //! Test restores: the newest good snapshot of every job, for real, compared, and removed again whatever happens.
 
+mod database;
 mod directory;
 mod expected;
 mod postgres;
