@@ -167,7 +167,6 @@ impl FrameOpener {
 mod tests {
     use super::*;
 
-    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     /// Requests for frames of one pack at these places, as ranges.
     fn ranges(frames: &[(u32, u32)]) -> Vec<Range<u64>> {
         let pack = crate::read::tests::some_pack();
@@ -182,6 +181,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     fn neighbours_share_a_request_up_to_its_bound() {
         let (small, mib) = (1000, MIB as u32);
         assert_eq!(ranges(&[(100, small), (1100, small)]), [100..2100]);

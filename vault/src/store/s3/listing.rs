@@ -169,8 +169,7 @@ mod tests {
             version("a", 2, true, true),
             version("b", 2, false, true),
         ];
-        let order: Vec<_> =
-            together(page).into_iter().map(|v| v.version.unwrap().0).collect();
+        let order: Vec<_> = together(page).into_iter().map(|v| v.version.unwrap().0).collect();
         assert_eq!(order, ["a2", "a1", "b3", "b2", "b1"]);
     }
 }
