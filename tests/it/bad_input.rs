@@ -252,7 +252,8 @@ fn a_file_cannot_be_read() {
     need_root("to become somebody else");
     let site = Site::new(Place::Local);
     tree::plain(&site.source());
-    fs::set_permissions(site.source().join("etc/hosts"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(site.source().join("etc/hosts"), fs::Permissions::from_mode(0o000))
+        .unwrap();
     crate::support::site::unlock(&site.path("vault"));
     let everything =
         Command::new("chown").args(["-R", "65534:65534"]).arg(site.dir.path()).status().unwrap();

@@ -17,7 +17,7 @@
 //! | [`content`], [`tree`] | files and snapshots |
 //! | [`record`] | one signed record for each run |
 //! | [`store`] | the locked store |
-//! | [`write`], [`read`] | the two flows |
+//! | [`mod@write`], [`read`] | the two flows |
 //!
 //! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
 //! and knows no command line.

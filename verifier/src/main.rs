@@ -12,7 +12,9 @@ fn main() -> ExitCode {
     logging::init(cli.log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error).context("the program could not start")),
+        Err(error) => {
+            return fail(&anyhow::Error::from(error).context("the program could not start"));
+        }
     };
     match runtime.block_on(run(cli)) {
         Ok(code) => ExitCode::from(code),

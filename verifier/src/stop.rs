@@ -40,10 +40,11 @@ impl Stop {
                     _ = hangup.recv() => {}
                 }
                 if setter.is_set() {
-                    #[expect(clippy::exit, reason = "a second signal means at once")]
                     std::process::exit(130);
                 }
-                tracing::warn!("interrupted: removing what was restored; interrupt again to end at once");
+                tracing::warn!(
+                    "interrupted: removing what was restored; interrupt again to end at once"
+                );
                 setter.set();
             }
         });

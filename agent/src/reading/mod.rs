@@ -46,7 +46,7 @@ pub(crate) struct ReadArgs {
         help_heading = "Keys"
     )]
     pub(crate) fingerprint: Option<Fingerprint>,
-    /// Configuration file; only its [vault] table is used.
+    /// Configuration file; only its `[vault]` table is used.
     #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with this host's keys, if this is a host that backs up.

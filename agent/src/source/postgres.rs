@@ -136,6 +136,11 @@ fn component(name: &str) -> Vec<u8> {
     out
 }
 
+/// Whether an error is the vault's: then going on with the next database makes no sense.
+fn is_vault_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<keephold_vault::Error>()
+}
+
 /// Backs a PostgreSQL job up. Runs on a thread of its own.
 pub(crate) fn backup(
     job: &Postgres,
@@ -197,13 +202,7 @@ impl Ingest<'_> {
     fn settle<T>(&mut self, what: &str, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error)
-                if error
-                    .chain()
-                    .any(<(dyn std::error::Error + 'static)>::is::<keephold_vault::Error>) =>
-            {
-                Err(error)
-            }
+            Err(error) if error.chain().any(is_vault_error) => Err(error),
             Err(error) => {
                 self.notes.add(Level::Error, "dump_failed", format!("{what}: {error:#}"));
                 Ok(None)
@@ -393,9 +392,7 @@ impl Ingest<'_> {
         drop(pieces);
         let dump =
             self.runtime.block_on(reader).context("reading the dump panicked; please report it")?;
-        if result.as_ref().is_err_and(|e| {
-            e.chain().any(<(dyn std::error::Error + 'static)>::is::<keephold_vault::Error>)
-        }) {
+        if result.as_ref().is_err_and(|e| e.chain().any(is_vault_error)) {
             return result;
         }
         // What the program says of its own failure explains what the parser stumbled over.

@@ -92,6 +92,7 @@ pub(crate) fn versions(place: Place, bucket: &str, prefix: &str) -> Vec<Version>
 }
 
 impl Object<'_> {
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it for the call")]
     fn ask(&self, role: &str, what: &str, more: Value) -> Result<Value, String> {
         let mut request = json!({"do": what, "bucket": self.bucket, "key": self.key});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

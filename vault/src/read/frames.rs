@@ -181,6 +181,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     fn neighbours_share_a_request_up_to_its_bound() {
         let (small, mib) = (1000, MIB as u32);
         assert_eq!(ranges(&[(100, small), (1100, small)]), [100..2100]);

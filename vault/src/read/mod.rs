@@ -51,6 +51,7 @@ pub use search::{Listed, Listing};
 pub use select::Selection;
 pub use snapshot::SnapshotReader;
 pub use vault::{FoundRecord, RecordScope, Vault};
+pub(crate) use versions::concerns_object;
 pub use walk::EntryStream;
 
 const MIB: usize = 1 << 20;

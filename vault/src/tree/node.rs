@@ -400,7 +400,9 @@ mod tests {
                 out.extend(entries);
             }
             Node::Inner(children) => {
-                children.iter().for_each(|c| read(c.id, depth - 1, blobs, out))
+                for c in &children {
+                    read(c.id, depth - 1, blobs, out);
+                }
             }
         }
     }

@@ -97,6 +97,10 @@ impl ContentWriter {
     /// # Errors
     /// As [`Writer::add`].
     pub fn hole(&mut self, writer: &mut Writer, length: u64) -> Result<(), Error> {
+        // No reader takes an extent that covers nothing.
+        if length == 0 {
+            return Ok(());
+        }
         self.cut(writer, 1)?;
         self.size += length;
         self.list.add(writer, Extent::Hole { length })

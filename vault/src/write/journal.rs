@@ -35,12 +35,20 @@ pub(crate) struct Journal {
 impl Journal {
     /// Begins a journal in `dir`.
     pub(crate) fn create(dir: &Path) -> Result<Self, Error> {
-        let name: [u8; 8] = crate::keys::random()?;
-        let path = dir.join(hex::encode(name));
-        let local = |e| Error::local(format!("making {}", path.display()))(e);
-        let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(local)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| local(e.into()))?;
-        Ok(Self { file, path })
+        let mut tries = 0;
+        loop {
+            let name: [u8; 8] = crate::keys::random()?;
+            let path = dir.join(hex::encode(name));
+            let local = |e| Error::local(format!("making {}", path.display()))(e);
+            let file =
+                OpenOptions::new().create_new(true).append(true).open(&path).map_err(local)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { file, path }),
+                // Another job's run looks for what dead runs left, and came upon it before it was locked.
+                Err(_) if tries < 8 => tries += 1,
+                Err(e) => return Err(local(e.into())),
+            }
+        }
     }
 
     /// Notes a pack that the store has taken.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +18,7 @@ use crate::ids::{BlobId, SegmentId, VaultId};
 use crate::index::{BuiltSegment, OpenSegment, PackRow};
 use crate::keys::{Salt, VaultSecret};
 use crate::limits::SEGMENT_LEN_MAX;
+use crate::read::concerns_object;
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, Prefix, Store, StoreError, VersionId};
 use crate::write::table::{self, Row, Table};
@@ -25,8 +27,14 @@ use crate::write::table::{self, Row, Table};
 /// can take it while the run lasts. Longer than any sane run.
 const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
 
+/// How old a cache file must be before it is taken for litter: a run of another job may have made it just now.
+const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// A table is merged with the next as long as that isn't this much larger.
 const MERGE_RATIO: u64 = 4;
+
+/// How many tables may turn out damaged, one after the other, before that is an error.
+const TABLES_MAX: usize = 64;
 
 /// Of how many segments the descriptions of packs are kept in memory.
 const ROWS_KEPT: usize = 16;
@@ -55,14 +63,6 @@ struct Segment {
     /// Packs sealed to other recipients than this run's, who could not open them: never used again.
     foreign: PackSet,
     used: PackSet,
-}
-
-impl Segment {
-    /// Whether what a pack holds may be used again.
-    fn is_usable(&self, pack: u32) -> bool {
-        self.packs.get(pack as usize).is_some_and(|lock| *lock != LockState::GONE)
-            && !self.foreign.contains(pack)
-    }
 }
 
 /// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
@@ -173,15 +173,25 @@ impl Known {
         Ok(found)
     }
 
-    /// Removes copies of segments that the vault no longer holds.
+    /// Removes copies of segments that the vault no longer holds, and what killed runs left half written. Other jobs
+    /// of this host may be running with the same cache: what they have just made is not in this listing yet.
     fn forget_others(&self, found: &[(SegmentId, Vec<Option<VersionId>>)]) -> Result<(), Error> {
         let names: HashSet<String> = found.iter().map(|(id, _)| id.to_string()).collect();
-        for sub in ["segments", "locks"] {
+        for sub in ["segments", "locks", "tables"] {
             let folder = self.dir.join(sub);
             let entries = fs::read_dir(&folder)
                 .map_err(Error::local(format!("reading {}", folder.display())))?;
             for entry in entries.flatten() {
-                if !names.contains(entry.file_name().to_string_lossy().as_ref()) {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let wanted = if sub == "tables" {
+                    !name.starts_with('.')
+                } else {
+                    names.contains(name.as_ref())
+                };
+                let made = entry.metadata().and_then(|m| m.modified());
+                let old = made.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > LITTER_AGE));
+                if !wanted && old {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -199,28 +209,62 @@ impl Known {
         let path = self.segment_path(&id);
         let sound = |bytes: &[u8]| blake3::hash(bytes).as_bytes() == id.as_bytes();
         let memo = Memo::read(&self.lock_path(&id));
-        if let (Ok(bytes), Some(memo)) = (fs::read(&path), &memo)
+        // In a copy of the bucket, or after someone tampered, the version noted here may be gone.
+        let there = |memo: &Memo| versions.iter().any(|v| v.is_none() || *v == memo.version);
+        if let (Ok(bytes), Some(memo)) = (fs::read(&path), memo.as_ref().filter(|m| there(m)))
             && sound(&bytes)
         {
-            return self.adopt(id, memo.version.clone(), &bytes, Some(memo)).map(Some);
+            return self.adopt_sound(id, memo.version.clone(), &bytes, Some(memo));
         }
         let key = ObjectKey::segment(&id);
         for version in versions {
-            let bytes =
-                match self.store.get(&key, version.as_ref(), u64::from(SEGMENT_LEN_MAX)).await {
-                    Ok(bytes) => bytes,
-                    Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
-                    Err(error) => return Err(error.into()),
-                };
+            let bytes = match self
+                .store
+                .get(&key, version.as_ref(), u64::from(SEGMENT_LEN_MAX))
+                .await
+            {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let error = error.into();
+                    if concerns_object(&error) {
+                        tracing::warn!(%key, ?version, %error, "an index segment can't be read; passed over");
+                        continue;
+                    }
+                    return Err(error);
+                }
+            };
             if !sound(&bytes) {
                 tracing::warn!(%key, ?version, "bytes of an index segment are not those of its name; passed over");
                 continue;
             }
             write_file(&path, &bytes)?;
             let memo = memo.as_ref().filter(|m| m.version == *version);
-            return self.adopt(id, version.clone(), &bytes, memo).map(Some);
+            return self.adopt_sound(id, version.clone(), &bytes, memo);
         }
         Ok(None)
+    }
+
+    /// Takes a segment into account, or passes it over if its bytes are none that this program can read: whoever may
+    /// write to the vault could otherwise stop every host's runs with one object.
+    fn adopt_sound(
+        &mut self,
+        id: SegmentId,
+        version: Option<VersionId>,
+        bytes: &[u8],
+        memo: Option<&Memo>,
+    ) -> Result<Option<u32>, Error> {
+        match self.adopt(id, version.clone(), bytes, memo) {
+            Ok(number) => Ok(Some(number)),
+            Err(error) if concerns_object(&error) => {
+                tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
+                if memo.is_none() {
+                    Memo { version, segment: LockState::NONE, packs: Vec::new() }
+                        .write(&self.lock_path(&id))?;
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn segment_path(&self, id: &SegmentId) -> PathBuf {
@@ -246,7 +290,7 @@ impl Known {
     ) -> Result<u32, Error> {
         let open = OpenSegment::open_whole(&id, self.vault, &self.secret, bytes)?;
         let header = OpenSegment::header(&id, bytes)?;
-        let mut packs = Vec::with_capacity(open.packs() as usize);
+        let mut packs = Vec::new();
         let mut foreign = PackSet::default();
         for &place in open.pack_blocks() {
             let rows = open.pack_block(slice(bytes, place.range()), place)?;
@@ -256,6 +300,12 @@ impl Known {
                 }
                 packs.push(LockState::until(row.locked_until()));
             }
+        }
+        if packs.len() != open.packs() as usize {
+            return Err(Error::damaged(
+                format!("index segment {id}"),
+                "it describes another number of packs than it says",
+            ));
         }
         let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
@@ -289,6 +339,19 @@ impl Known {
 
     /// Opens the tables, and makes one of the segments that are in none.
     fn open_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        for _ in 0..TABLES_MAX {
+            self.tables.clear();
+            match self.try_tables(numbers) {
+                // The damaged table is gone, and what it told is in none now.
+                Err(error) if is_damaged_table(&error) => tracing::warn!("{error}"),
+                result => return result,
+            }
+        }
+        self.tables.clear();
+        self.try_tables(numbers)
+    }
+
+    fn try_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
         let folder = self.dir.join("tables");
         let entries =
             fs::read_dir(&folder).map_err(Error::local(format!("reading {}", folder.display())))?;
@@ -308,8 +371,15 @@ impl Known {
         }
         for &number in numbers {
             let segment = &self.segments[number as usize];
-            if !covered.contains(&segment.id) {
-                tables.push(self.tabulate(segment.id)?);
+            if covered.contains(&segment.id) {
+                continue;
+            }
+            match self.tabulate(segment.id) {
+                Ok(table) => tables.push(table),
+                Err(error) if concerns_object(&error) => {
+                    tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
+                }
+                Err(error) => return Err(error),
             }
         }
         self.merge(tables)
@@ -346,7 +416,7 @@ impl Known {
         })
     }
 
-    /// Merges tables of like size, so that there are few to search, and takes them into use.
+    /// Merges tables of like size, so that there are few to search and to hold open, and takes them into use.
     fn merge(&mut self, mut tables: Vec<Table>) -> Result<(), Error> {
         tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
         while tables.len() > 1 {
@@ -369,36 +439,35 @@ impl Known {
 
     fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
         let mut segments: Vec<SegmentId> = Vec::new();
-        let mut renumber = |table: &Table| -> Vec<Option<u32>> {
+        // Each segment's number in the new table, and in this run.
+        let mut renumber = |table: &Table| -> Vec<Option<(u32, u32)>> {
             let number = |id: &SegmentId| {
-                self.numbers.contains_key(id).then(|| {
-                    let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
-                        segments.push(*id);
-                        segments.len() - 1
-                    });
-                    u32::try_from(at).unwrap_or(u32::MAX)
-                })
+                let number = *self.numbers.get(id)?;
+                let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
+                    segments.push(*id);
+                    segments.len() - 1
+                });
+                Some((u32::try_from(at).unwrap_or(u32::MAX), number))
             };
             table.segments().iter().map(number).collect()
         };
         let (map_a, map_b) = (renumber(a), renumber(b));
-        let live = |table: &'_ Table, map: Vec<Option<u32>>| {
-            let usable: Vec<Option<&Segment>> =
-                table.segments().iter().map(|id| self.segment(id)).collect();
+        // What lies in packs that are gone is left out.
+        let live = |map: Vec<Option<(u32, u32)>>| {
             move |row: Result<Row, Error>| match row {
                 Ok(row) => {
-                    let segment = map.get(row.segment as usize).copied().flatten()?;
-                    // Of two places of a blob, the one that can't be used must not hide the other.
-                    let usable =
-                        usable.get(row.segment as usize).copied().flatten()?.is_usable(row.pack);
-                    usable.then_some(Ok(Row { segment, ..row }))
+                    let (segment, number) = map.get(row.segment as usize).copied().flatten()?;
+                    let lock = self.segments[number as usize].packs.get(row.pack as usize);
+                    (lock != Some(&LockState::GONE)).then_some(Ok(Row { segment, ..row }))
                 }
                 Err(error) => Some(Err(error)),
             }
         };
-        let mut left = a.iter().filter_map(live(a, map_a)).peekable();
-        let mut right = b.iter().filter_map(live(b, map_b)).peekable();
+        let mut left = a.iter().filter_map(live(map_a)).peekable();
+        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        // A blob that was stored several times stays known in all places: one may be gone, or sealed to others.
         let mut last: Option<BlobId> = None;
+        let mut places: Vec<(u32, u32)> = Vec::new();
         let rows = std::iter::from_fn(|| {
             loop {
                 let from_left = match (left.peek(), right.peek()) {
@@ -409,20 +478,20 @@ impl Known {
                 };
                 let row = if from_left { left.next() } else { right.next() }?;
                 match row {
-                    Ok(row) if last == Some(row.id) => {}
                     Ok(row) => {
-                        last = Some(row.id);
-                        return Some(Ok(row));
+                        if last.replace(row.id) != Some(row.id) {
+                            places.clear();
+                        }
+                        if !places.contains(&(row.segment, row.pack)) {
+                            places.push((row.segment, row.pack));
+                            return Some(Ok(row));
+                        }
                     }
                     Err(error) => return Some(Err(error)),
                 }
             }
         });
         self.write_table(&segments, rows)
-    }
-
-    fn segment(&self, id: &SegmentId) -> Option<&Segment> {
-        self.segments.get(*self.numbers.get(id)? as usize)
     }
 
     fn use_table(&mut self, table: Table) {
@@ -436,14 +505,29 @@ impl Known {
     /// # Errors
     /// [`Error`] if the cache can't be read, or an extension fails for another reason than that the pack is gone.
     pub fn find(&mut self, id: &BlobId) -> Result<Option<PackHandle>, Error> {
-        for at in 0..self.tables.len() {
-            let (table, numbers) = &self.tables[at];
-            let Some(row) = table.find(id)? else { continue };
-            let Some(Some(segment)) = numbers.get(row.segment as usize).copied() else { continue };
-            let handle = PackHandle { segment, pack: row.pack };
-            if self.take(handle)? {
-                return Ok(Some(handle));
+        let mut at = 0;
+        let mut again = true;
+        while at < self.tables.len() {
+            let rows = match self.tables[at].0.find(id) {
+                Err(error) if again && is_damaged_table(&error) => {
+                    tracing::warn!("{error}");
+                    again = false;
+                    at = 0;
+                    let all: Vec<u32> = self.numbers.values().copied().collect();
+                    self.open_tables(&all)?;
+                    continue;
+                }
+                rows => rows?,
+            };
+            for row in rows {
+                let segment = self.tables[at].1.get(row.segment as usize).copied().flatten();
+                let Some(segment) = segment else { continue };
+                let handle = PackHandle { segment, pack: row.pack };
+                if self.take(handle)? {
+                    return Ok(Some(handle));
+                }
             }
+            at += 1;
         }
         Ok(None)
     }
@@ -466,9 +550,8 @@ impl Known {
         if !self.locks || !lock.holds_until(safe) {
             let row = self.row(handle)?;
             let extended = self.runtime.block_on(extend(&*self.store, &row, safe))?;
-            self.segments[handle.segment as usize].packs[handle.pack as usize] =
-                extended.map_or(LockState::GONE, |until| LockState::until(Some(until)));
-            if extended.is_none() {
+            self.segments[handle.segment as usize].packs[handle.pack as usize] = extended;
+            if extended == LockState::GONE {
                 tracing::warn!(pack = %row.id, "a pack is gone from the vault; what it held is stored again");
                 return Ok(false);
             }
@@ -514,8 +597,17 @@ impl Known {
             foreign,
             used,
         });
-        self.use_table(table);
-        Ok(())
+        // A long run stores hundreds of segments: as many tables would be searched, and held open, for each blob.
+        let mut tables: Vec<Table> = self.tables.drain(..).map(|(table, _)| table).collect();
+        tables.push(table);
+        match self.merge(tables) {
+            Err(error) if is_damaged_table(&error) => {
+                tracing::warn!("{error}");
+                let all: Vec<u32> = self.numbers.values().copied().collect();
+                self.open_tables(&all)
+            }
+            result => result,
+        }
     }
 
     /// Forgets that packs of a segment are needed: for what an interrupted run left, until something uses it.
@@ -629,21 +721,18 @@ impl Known {
         let rows = self.pack_rows(&segment.id)?;
         let store = &*self.store;
         let work = short.into_iter().filter_map(|n| Some((n, rows.get(n as usize)?.clone())));
-        let results: Vec<(u32, Option<Timestamp>)> = futures::stream::iter(work)
+        let results: Vec<(u32, LockState)> = futures::stream::iter(work)
             .map(|(n, row)| async move { Ok::<_, Error>((n, extend(store, &row, until).await?)) })
             .buffer_unordered(EXTENSIONS_AT_ONCE)
             .try_collect()
             .await?;
         let mut gone = 0;
-        for (n, result) in results {
-            let lock = match result {
-                Some(end) => LockState::until(Some(end)),
-                None => {
-                    gone += 1;
-                    LockState::GONE
-                }
-            };
-            self.extended += 1;
+        for (n, lock) in results {
+            if lock == LockState::GONE {
+                gone += 1;
+            } else {
+                self.extended += 1;
+            }
             self.segments[number].packs[n as usize] = lock;
         }
         Ok(gone)
@@ -672,17 +761,18 @@ impl Known {
     }
 }
 
-/// Extends a pack's lock; `None` if it is gone.
-async fn extend(
-    store: &dyn Store,
-    row: &PackRow,
-    until: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
+/// Extends a pack's lock; answers the lock that the store says it has now, or that it is gone.
+async fn extend(store: &dyn Store, row: &PackRow, until: Timestamp) -> Result<LockState, Error> {
     match store.extend(&ObjectKey::pack(&row.id), row.version.as_ref(), until).await {
-        Ok(lock) => Ok(Some(lock.map_or(until, |l| l.until))),
-        Err(StoreError::NotFound { .. }) => Ok(None),
+        Ok(lock) => Ok(LockState::until(lock.map(|l| l.until))),
+        Err(StoreError::NotFound { .. }) => Ok(LockState::GONE),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a table of this cache was found damaged, and was removed.
+fn is_damaged_table(error: &Error) -> bool {
+    matches!(error, Error::Local { source, .. } if source.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// What this host remembers of a segment's locks, so that they aren't extended more often than needed.

@@ -12,6 +12,8 @@ mod journal;
 mod known;
 mod pipeline;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

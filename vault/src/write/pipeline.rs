@@ -19,7 +19,9 @@ use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
 use crate::index::{BuiltSegment, PackRow, SegmentBuilder};
 use crate::keys::BlobNamer;
-use crate::limits::{BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
+use crate::limits::{
+    BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, PACK_BLOBS_MAX, SEGMENT_BLOBS_MAX,
+};
 use crate::pack::{BlobKind, PackBuilder};
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
@@ -33,6 +35,10 @@ const NODE_FRAME_TARGET: usize = 256 * 1024;
 /// A segment is stored after so many packs, so that a host that is lost in a long run loses little.
 const SEGMENT_PACKS: usize = 128;
 const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
+/// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
+/// segment may describe.
+const FRAME_BLOBS: usize = 1 << 14;
+const _: () = assert!(SEGMENT_BLOBS + PACK_BLOBS_MAX / 2 + FRAME_BLOBS <= SEGMENT_BLOBS_MAX);
 
 /// What a run has done so far; read by whoever shows progress.
 #[derive(Debug, Default)]
@@ -153,7 +159,7 @@ impl Writer {
             progress: progress.clone(),
         };
         let failed = failure.clone();
-        threads.push(spawn("pack", move || guard(&failed, || packer.run(&packed_out)))?);
+        threads.push(spawn("pack", move || packer.run(packed_out, &failed))?);
         Ok(Self {
             namer: context.secret.blob_namer(),
             chunker: Chunker::new(&context.secret, bounds),
@@ -234,7 +240,7 @@ impl Writer {
         draft
             .blobs
             .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
-        if draft.data.len() >= target {
+        if draft.data.len() >= target || draft.blobs.len() >= FRAME_BLOBS {
             self.send(kind)?;
         }
         Ok(())
@@ -288,7 +294,12 @@ impl Writer {
             blobs: std::mem::take(&mut draft.blobs),
         };
         let sent = self.frames.as_ref().is_some_and(|frames| frames.send(frame).is_ok());
-        if sent { Ok(()) } else { Err(self.first_failure()) }
+        if sent {
+            return Ok(());
+        }
+        // Once all stages have ended, what the first of them failed with is known.
+        self.close()?;
+        Err(Error::Stopped("a stage of the pipeline ended before its time".into()))
     }
 
     /// Takes segments into account that were stored meanwhile.
@@ -307,13 +318,6 @@ impl Writer {
         self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock, PackSet::default())
     }
 
-    fn first_failure(&self) -> Error {
-        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        failure.take().unwrap_or_else(|| {
-            Error::Stopped("a stage of the pipeline ended before its time".into())
-        })
-    }
-
     /// Sends what is still in drafts, waits until everything is stored and indexed.
     fn drain(&mut self) -> Result<(), Error> {
         for kind in BlobKind::ALL {
@@ -330,16 +334,14 @@ impl Writer {
         for thread in self.threads.drain(..) {
             panicked |= thread.join().is_err();
         }
-        while let Ok(indexed) = self.indexed.try_recv() {
-            self.remember(&indexed)?;
-        }
+        let remembered = self.take_indexed();
         let failed = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match failed {
             Some(error) => Err(error),
             None if panicked => {
                 Err(Error::Stopped("a thread of the pipeline panicked; please report it".into()))
             }
-            None => Ok(()),
+            None => remembered,
         }
     }
 
@@ -420,9 +422,13 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 /// Runs a stage; the first stage that fails says why for all.
 fn guard(failure: &Failure, stage: impl FnOnce() -> Result<(), Error>) {
     if let Err(error) = stage() {
-        let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        first.get_or_insert(error);
+        fail(failure, error);
     }
+}
+
+fn fail(failure: &Failure, error: Error) {
+    let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    first.get_or_insert(error);
 }
 
 fn compress_frames(
@@ -465,7 +471,31 @@ struct Uploaded {
 }
 
 impl Packer {
-    fn run(mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
+    fn run(mut self, frames: Receiver<Frame>, failure: &Failure) {
+        match self.pack(&frames) {
+            Ok(()) => self.journal.remove(),
+            Err(error) => {
+                // In this order: whoever finds the queue closed looks for the reason.
+                fail(failure, error);
+                drop(frames);
+                self.salvage();
+            }
+        }
+    }
+
+    /// After a failure, other packs may still be on their way. Those that arrive are noted, so that the next run uses
+    /// them; else they would lie in the vault, locked, and nobody would know of them.
+    fn salvage(&mut self) {
+        while let Some(done) = self.runtime.block_on(self.uploads.join_next()) {
+            if let Ok(Ok(uploaded)) = done
+                && let Err(error) = self.journal.add(&uploaded.note)
+            {
+                tracing::warn!("a stored pack could not be noted: {error}");
+            }
+        }
+    }
+
+    fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
         let mut pack = None;
         while let Ok(frame) = frames.recv() {
             let mut open = match pack.take() {
@@ -485,9 +515,7 @@ impl Packer {
         while !self.uploads.is_empty() {
             self.await_upload()?;
         }
-        self.store_segment()?;
-        self.journal.remove();
-        Ok(())
+        self.store_segment()
     }
 
     fn open_pack(&mut self) -> Result<PackBuilder, Error> {

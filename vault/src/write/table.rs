@@ -84,7 +84,7 @@ impl Table {
         let rows = u64::from_le_bytes(*end[8..16].first_chunk()?);
         let names = count.checked_mul(32)?;
         let start = length.checked_sub(48)?.checked_sub(names)?;
-        if start != rows.div_ceil(ROWS as u64) * BLOCK as u64 {
+        if Some(start) != rows.div_ceil(ROWS as u64).checked_mul(BLOCK as u64) {
             return None;
         }
         let mut tail = vec![0; usize::try_from(names).ok()? + 16];
@@ -119,16 +119,18 @@ impl Table {
         self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(Error::local(what()))?;
         if hash_block(&block, number) != block[ROWS * ROW..] {
             let _ = std::fs::remove_file(&self.path);
-            return Err(Error::local(what())(std::io::Error::other(
+            return Err(Error::local(what())(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
                 "the cache is damaged; it was removed, run the backup again",
             )));
         }
         Ok(block)
     }
 
-    /// Where `id` lies. Ids are spread evenly, so their first bytes tell about where to look.
-    pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Row>, Error> {
+    /// Everywhere that `id` lies. Ids are spread evenly, so their first bytes tell about where to look.
+    pub(crate) fn find(&self, id: &BlobId) -> Result<Vec<Row>, Error> {
         let (mut low, mut high) = (0, self.blocks());
+        let mut at_hand = None;
         let prefix = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let mut guess = u64::try_from((u128::from(prefix) * u128::from(high)) >> 64).unwrap_or(0);
         let mut steps = 0;
@@ -136,24 +138,43 @@ impl Table {
             let number = guess.clamp(low, high - 1);
             let block = self.block(number)?;
             let rows = block[..ROWS * ROW].as_chunks::<ROW>().0;
-            if id.as_bytes()[..] < rows[0][..24] {
+            let (first, last) = (&rows[0][..24], &rows[ROWS - 1][..24]);
+            let inside = id.as_bytes()[..] > *first && id.as_bytes()[..] <= *last;
+            if id.as_bytes()[..] <= *first {
                 high = number;
                 guess = number.saturating_sub(1);
-            } else if id.as_bytes()[..] > rows[ROWS - 1][..24] {
-                low = number + 1;
-                guess = low;
             } else {
-                let at = rows.binary_search_by(|row| row[..24].cmp(id.as_bytes())).ok();
-                // What fills up the last block isn't a row.
-                let at = at.filter(|&at| number * (ROWS as u64) + (at as u64) < self.rows);
-                return Ok(at.and_then(|at| Row::decode(&rows[at])));
+                low = number + u64::from(!inside);
+                guess = low;
+            }
+            at_hand = Some((number, block));
+            if inside {
+                break;
             }
             steps += 1;
             if steps > 4 {
                 guess = (low + high) / 2;
             }
         }
-        Ok(None)
+        // The first block that may hold it; where a blob was stored several times, the next may go on with it.
+        let mut found = Vec::new();
+        for number in low..self.blocks() {
+            let block = match at_hand.take() {
+                Some((at, block)) if at == number => block,
+                _ => self.block(number)?,
+            };
+            let rows = block[..ROWS * ROW].as_chunks::<ROW>().0;
+            let begin = rows.partition_point(|row| row[..24] < id.as_bytes()[..]);
+            for (at, row) in rows.iter().enumerate().skip(begin) {
+                // What fills up the last block isn't a row.
+                let real = number * (ROWS as u64) + (at as u64) < self.rows;
+                if !real || row[..24] != id.as_bytes()[..] {
+                    return Ok(found);
+                }
+                found.extend(Row::decode(row));
+            }
+        }
+        Ok(found)
     }
 
     /// All rows in order.
@@ -274,7 +295,7 @@ mod tests {
     use super::*;
     use crate::keys::random;
 
-    fn rows(n: u32) -> Vec<Row> {
+    fn rows_of(n: u32) -> Vec<Row> {
         let mut rows: Vec<_> = (0..n)
             .map(|pack| Row { id: BlobId::from_bytes(random().unwrap()), segment: pack % 3, pack })
             .collect();
@@ -287,17 +308,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for n in [0, 1, 126, 127, 128, 50_000] {
             let path = dir.path().join(n.to_string());
-            let rows = rows(n);
+            let rows = rows_of(n);
             write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
             let table = Table::open(&path).unwrap();
             for row in &rows {
-                assert_eq!(table.find(&row.id).unwrap(), Some(*row));
+                assert_eq!(table.find(&row.id).unwrap(), [*row]);
             }
             for _ in 0..1000 {
-                assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), None);
+                assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
             }
-            assert_eq!(table.find(&BlobId::from_bytes([0; 24])).unwrap(), None);
-            assert_eq!(table.find(&BlobId::from_bytes([0xff; 24])).unwrap(), None);
+            assert_eq!(table.find(&BlobId::from_bytes([0; 24])).unwrap(), []);
+            assert_eq!(table.find(&BlobId::from_bytes([0xff; 24])).unwrap(), []);
             assert_eq!(table.iter().collect::<Result<Vec<_>, _>>().unwrap(), rows);
         }
         assert!(
@@ -308,10 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_in_many_places_is_found_in_all() {
+        let dir = tempfile::tempdir().unwrap();
+        for (ids, copies) in [(1, 1000), (3, 127), (50, 9), (254, 2)] {
+            let path = dir.path().join(format!("{ids}-{copies}"));
+            let mut rows = Vec::new();
+            for row in rows_of(ids) {
+                rows.extend((0..copies).map(|pack| Row { pack, ..row }));
+            }
+            write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+            let table = Table::open(&path).unwrap();
+            for same in rows.chunks(copies as usize) {
+                assert_eq!(table.find(&same[0].id).unwrap(), same);
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_table_never_answers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t");
-        let rows = rows(300);
+        let rows = rows_of(300);
         write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
         let sound = std::fs::read(&path).unwrap();
         for at in [0, 4000, 4095, 4096, 9000, sound.len() - 1, sound.len() - 40] {

@@ -16,8 +16,9 @@ use super::lock::Locks;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, Objects, Outcome, Period, Policy,
-    Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target, Tool, Verdict,
+    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, Objects,
+    Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target,
+    Tool, Verdict,
 };
 
 /// What the checks found.
@@ -54,7 +55,8 @@ impl<'a> Parts<'a> {
         let history = self.history.take().unwrap_or_default();
         let changed = self.previous.config_changed(&context.settings.config_blake3);
         if changed == Some(true) {
-            let summary = "The verifier's configuration is not the one of the previous report.".to_owned();
+            let summary =
+                "The verifier's configuration is not the one of the previous report.".to_owned();
             self.findings.add(&code::CONFIG_CHANGED, "configuration", summary, None);
         }
         let mut findings = std::mem::take(&mut self.findings).finish();
@@ -65,7 +67,12 @@ impl<'a> Parts<'a> {
         let first = history.runs.iter().map(|run| run.found.key.started).min();
         let mut report = Report {
             schema: SCHEMA.to_owned(),
-            report_id: hex::encode(random::<4>().unwrap_or_default()),
+            // Milliseconds first, so that the names of folders sort by time also within a second.
+            report_id: format!(
+                "{:03}-{}",
+                finished.subsec_millisecond(),
+                hex::encode(random::<4>().unwrap_or_default())
+            ),
             started: context.now,
             finished,
             result: unconcluded(),
@@ -113,10 +120,14 @@ impl<'a> Parts<'a> {
             StoreStrength::Governance => Strength::Governance,
             StoreStrength::Compliance => Strength::Compliance,
         });
-        let mut notes: Vec<String> = protection.map(|protection| protection.notes.clone()).unwrap_or_default();
+        let mut notes: Vec<String> =
+            protection.map(|protection| protection.notes.clone()).unwrap_or_default();
         notes.extend(context.vault.notes().iter().map(ToString::to_string));
         if self.locks.strength().is_none() {
-            notes.push("no lock was seen in this run, so nothing is claimed about the target's protection".to_owned());
+            notes.push(
+                "no lock was seen in this run, so nothing is claimed about the target's protection"
+                    .to_owned(),
+            );
         }
         Target {
             url: context.vault.store().url(),
@@ -133,7 +144,8 @@ impl<'a> Parts<'a> {
             },
             versioning: protection.and_then(|protection| protection.versioning),
             object_lock: protection.and_then(|protection| protection.object_lock),
-            default_retention: protection.and_then(|p| default_retention(p.default_retention.as_deref()?)),
+            default_retention: protection
+                .and_then(|p| default_retention(p.default_retention.as_deref()?)),
             notes,
         }
     }
@@ -145,9 +157,14 @@ impl<'a> Parts<'a> {
         for run in history.newest() {
             let Ok(facts) = &run.facts else { continue };
             let retention = &facts.retention;
-            let days = |until: Timestamp| (until.duration_since(facts.started).as_hours() + 12) / 24;
+            let days =
+                |until: Timestamp| (until.duration_since(facts.started).as_hours() + 12) / 24;
             let evidence = days(retention.evidence_until);
-            classes.insert(format!("{}: kept for {} days, records for {evidence}", retention.class, days(retention.expires)));
+            classes.insert(format!(
+                "{}: kept for {} days, records for {evidence}",
+                retention.class,
+                days(retention.expires)
+            ));
         }
         Policy {
             id: None,
@@ -181,11 +198,13 @@ impl<'a> Parts<'a> {
             }
         }
         let settings = self.context.settings;
-        let plain = settings.target.options.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+        let plain =
+            settings.target.options.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
         let opened = self.integrity.packs_opened;
         Encryption {
             algorithm: (opened > 0).then(|| "AES-256-GCM, a key for each pack".to_owned()),
-            key_sealing: (opened > 0).then(|| "age, a key for each run, sealed to the recipients".to_owned()),
+            key_sealing: (opened > 0)
+                .then(|| "age, a key for each run, sealed to the recipients".to_owned()),
             writer_can_read: None,
             transport: Some(match &settings.target.url {
                 TargetUrl::Local { .. } => "a folder on the verifier's machine".to_owned(),
@@ -200,7 +219,15 @@ impl<'a> Parts<'a> {
 
 /// Replaced when the report is concluded.
 fn unconcluded() -> Outcome {
-    Outcome { verdict: Verdict::Failed, exit_code: 1, headline: String::new(), critical: 0, high: 0, warning: 0, info: 0 }
+    Outcome {
+        verdict: Verdict::Failed,
+        exit_code: 1,
+        headline: String::new(),
+        critical: 0,
+        high: 0,
+        warning: 0,
+        info: 0,
+    }
 }
 
 /// `COMPLIANCE 30 days`, as the store says it.
@@ -244,7 +271,10 @@ pub(super) fn tool() -> Tool {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         binary_blake3: binary.ok(),
         hostname: system.nodename().to_string_lossy().into_owned(),
-        user: std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("uid {uid}")),
+        user: std::env::var("USER")
+            .ok()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| format!("uid {uid}")),
         invoked_by: if std::env::var_os("INVOCATION_ID").is_some() {
             Some("systemd".to_owned())
         } else if std::io::stdin().is_terminal() {

@@ -23,7 +23,11 @@ const DIFFERENCES_MAX: usize = 5;
 ///
 /// # Errors
 /// Only a signal to stop.
-pub(super) async fn check(context: &Context<'_>, history: &History, findings: &mut Findings) -> Result<LevelResult> {
+pub(super) async fn check(
+    context: &Context<'_>,
+    history: &History,
+    findings: &mut Findings,
+) -> Result<LevelResult> {
     let newest = history.newest();
     let (mut snapshots, mut dumps, mut failed) = (0, 0, None);
     for run in &newest {
@@ -33,7 +37,9 @@ pub(super) async fn check(context: &Context<'_>, history: &History, findings: &m
         let looked = match Snapshot::open(context, run).await {
             Err(error) => Err(error),
             Ok(snapshot) => match facts.kind {
-                JobKind::Directory => context.stop.unless_set(tree(run, &snapshot, findings)).await?,
+                JobKind::Directory => {
+                    context.stop.unless_set(tree(run, &snapshot, findings)).await?
+                }
                 JobKind::Postgres => {
                     dumps += facts.databases.len() as u64;
                     context.stop.unless_set(server(run, &snapshot, findings)).await?
@@ -47,26 +53,42 @@ pub(super) async fn check(context: &Context<'_>, history: &History, findings: &m
     }
     let (state, reason) = match failed {
         Some(why) => (LevelState::CouldNotCheck, Some(why)),
-        None if newest.is_empty() => (LevelState::CouldNotCheck, Some("there is no snapshot that can be believed".to_owned())),
+        None if newest.is_empty() => (
+            LevelState::CouldNotCheck,
+            Some("there is no snapshot that can be believed".to_owned()),
+        ),
         None => (LevelState::Passed, None),
     };
-    let checked = vec![Count::some("snapshots", snapshots, newest.len() as u64), Count::all("dumps", dumps)];
+    let checked =
+        vec![Count::some("snapshots", snapshots, newest.len() as u64), Count::all("dumps", dumps)];
     Ok(LevelResult { level: Level::Content, state, checked, reason })
 }
 
 /// Whether a snapshot is implausibly smaller than the one before it.
-fn shrinkage(context: &Context<'_>, run: &Run, facts: &Facts, history: &History, findings: &mut Findings) {
+fn shrinkage(
+    context: &Context<'_>,
+    run: &Run,
+    facts: &Facts,
+    history: &History,
+    findings: &mut Findings,
+) {
     let Some(before) = history.success_before(run) else { return };
     let (Some((entries, bytes)), Some(earlier)) = (facts.tree, before.believed()) else { return };
     let Some((entries_before, bytes_before)) = earlier.tree else { return };
     let max = u128::from(context.settings.max_shrink_percent);
-    let shrunk = |before: u64, now: u64| u128::from(before - now.min(before)) * 100 > u128::from(before) * max;
+    let shrunk = |before: u64, now: u64| {
+        u128::from(before - now.min(before)) * 100 > u128::from(before) * max
+    };
     let mut what = Vec::new();
     if shrunk(bytes_before, bytes) {
         what.push(format!("{} of {} are left", words::bytes(bytes), words::bytes(bytes_before)));
     }
     if shrunk(entries_before, entries) {
-        what.push(format!("{} of {} entries are left", words::count(entries), words::count(entries_before)));
+        what.push(format!(
+            "{} of {} entries are left",
+            words::count(entries),
+            words::count(entries_before)
+        ));
     }
     for (name, length_before) in &earlier.databases {
         match facts.databases.iter().find(|(other, _)| other == name) {
@@ -117,7 +139,12 @@ async fn server(run: &Run, snapshot: &Snapshot, findings: &mut Findings) -> Resu
     }
     match snapshot.file("globals.sql").await {
         Ok(content) if content.size > 0 => {}
-        Ok(_) => findings.add(&code::DUMP_EMPTY, &format!("{}: globals.sql", run.name()), "The roles and tablespaces are empty.".to_owned(), None),
+        Ok(_) => findings.add(
+            &code::DUMP_EMPTY,
+            &format!("{}: globals.sql", run.name()),
+            "The roles and tablespaces are empty.".to_owned(),
+            None,
+        ),
         Err(error) => missing(&error, &format!("{}: globals.sql", run.name()), findings)?,
     }
     for database in &databases {
@@ -129,11 +156,17 @@ async fn server(run: &Run, snapshot: &Snapshot, findings: &mut Findings) -> Resu
                 findings.add(&code::DUMP_EMPTY, &resource, summary, None);
             }
             Ok(Some(Flaw::Incomplete(why))) => {
-                let summary = format!("The dump of database '{}' does not come to its proper end.", database.name);
+                let summary = format!(
+                    "The dump of database '{}' does not come to its proper end.",
+                    database.name
+                );
                 findings.add(&code::DUMP_INCOMPLETE, &resource, summary, Some(why));
             }
             Ok(Some(Flaw::Other(why))) => {
-                let summary = format!("The dump of database '{}' does not hold what was counted when it was made.", database.name);
+                let summary = format!(
+                    "The dump of database '{}' does not hold what was counted when it was made.",
+                    database.name
+                );
                 findings.add(&code::DUMP_INCOMPLETE, &resource, summary, Some(why));
             }
             Err(error) => missing(&error, &resource, findings)?,
@@ -184,16 +217,22 @@ async fn dump(snapshot: &Snapshot, database: &DatabaseReport) -> Result<Option<F
         return Ok(Some(Flaw::Other(format!("it is of database '{}'", found.database))));
     }
     let differences = compare(&recorded, &found);
-    let named: Vec<_> = differences.iter().take(DIFFERENCES_MAX).map(Difference::to_string).collect();
-    Ok((!named.is_empty()).then(|| Flaw::Other(format!("{} differences: {}", differences.len(), named.join("; ")))))
+    let named: Vec<_> =
+        differences.iter().take(DIFFERENCES_MAX).map(Difference::to_string).collect();
+    Ok((!named.is_empty())
+        .then(|| Flaw::Other(format!("{} differences: {}", differences.len(), named.join("; ")))))
 }
 
 /// What the agent counted as the dump passed.
 ///
 /// # Errors
 /// If it can't be read or understood.
-pub(super) async fn counts(snapshot: &Snapshot, database: &DatabaseReport) -> Result<ArchiveSummary> {
+pub(super) async fn counts(
+    snapshot: &Snapshot,
+    database: &DatabaseReport,
+) -> Result<ArchiveSummary> {
     use anyhow::Context as _;
     let bytes = snapshot.small(&database.tables_path).await?;
-    serde_json::from_slice(&bytes).with_context(|| format!("'{}' can't be understood", database.tables_path))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("'{}' can't be understood", database.tables_path))
 }

@@ -22,7 +22,12 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// A verification that begins now.
-    pub(super) fn new(settings: &'a Settings, vault: Vault, stop: &'a Stop, progress: &'a Progress) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        vault: Vault,
+        stop: &'a Stop,
+        progress: &'a Progress,
+    ) -> Self {
         let opener = Opener::with_identities(vault.id(), settings.identities.clone());
         Self { settings, vault, opener, stop, progress, now: Timestamp::now() }
     }

@@ -18,7 +18,13 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Adds what is wrong with `resource`; the numbers behind it stand in `detail`.
-    pub(super) fn add(&mut self, code: &Code, resource: &str, summary: String, detail: Option<String>) {
+    pub(super) fn add(
+        &mut self,
+        code: &Code,
+        resource: &str,
+        summary: String,
+        detail: Option<String>,
+    ) {
         self.push(code, Finding { detail, ..code.about(resource, summary) });
     }
 
@@ -37,7 +43,6 @@ impl Findings {
             self.list.push(finding);
         }
     }
-
 
     /// All of them; where there were too many of a kind, one says how many more.
     pub(super) fn finish(mut self) -> Vec<Finding> {

@@ -30,7 +30,8 @@ pub(super) fn check(
     clocks(context, findings);
     for ((host, job), runs) in &jobs {
         let name = format!("{host}/{job}");
-        let newest = runs.iter().rev().find(|run| run.believed().is_some_and(Facts::is_success)).copied();
+        let newest =
+            runs.iter().rev().find(|run| run.believed().is_some_and(Facts::is_success)).copied();
         for run in runs {
             record(run, findings);
             outcome(run, newest, recent, findings);
@@ -42,13 +43,23 @@ pub(super) fn check(
     for expected in &context.settings.jobs {
         let unseen = !jobs.contains_key(&(expected.host.as_str(), expected.name.as_str()));
         if unseen && context.settings.wants(&expected.host, &expected.name) {
-            age(context, &format!("{}/{}", expected.host, expected.name), (&expected.host, &expected.name), 0, None, findings);
+            age(
+                context,
+                &format!("{}/{}", expected.host, expected.name),
+                (&expected.host, &expected.name),
+                0,
+                None,
+                findings,
+            );
         }
     }
     LevelResult {
         level: Level::Freshness,
         state: LevelState::Passed,
-        checked: vec![Count::all("jobs", jobs.len() as u64), Count::all("runs", history.runs.len() as u64)],
+        checked: vec![
+            Count::all("jobs", jobs.len() as u64),
+            Count::all("runs", history.runs.len() as u64),
+        ],
         reason: history.runs.is_empty().then(|| "there are no records in the vault".to_owned()),
     }
 }
@@ -59,7 +70,8 @@ fn record(run: &Run, findings: &mut Findings) {
     let name = run.name();
     match &run.facts {
         Err(why) => {
-            let summary = format!("The record of {name} can't be read, so what it stored isn't known.");
+            let summary =
+                format!("The record of {name} can't be read, so what it stored isn't known.");
             findings.add(&code::RECORD_UNREADABLE, &key, summary, Some(why.clone()));
         }
         Ok(Facts { believed: Believed::Bad(why), .. }) => {
@@ -67,7 +79,9 @@ fn record(run: &Run, findings: &mut Findings) {
             findings.add(&code::SIGNATURE_BAD, &key, summary, Some(why.clone()));
         }
         Ok(Facts { believed: Believed::Unknown(why), .. }) => {
-            let summary = format!("The record of {name} is signed by a key that isn't believed for this host.");
+            let summary = format!(
+                "The record of {name} is signed by a key that isn't believed for this host."
+            );
             findings.add(&code::SIGNER_UNKNOWN, &key, summary, Some(why.clone()));
         }
         Ok(_) => {}
@@ -83,10 +97,15 @@ fn outcome(run: &Run, newest: Option<&Run>, recent: Timestamp, findings: &mut Fi
     }
     let (code, summary) = match facts.status {
         Status::Success => return,
-        Status::Failed => (&code::FAILED_RUN, format!("The run of {} failed.", words::minute(facts.started))),
+        Status::Failed => {
+            (&code::FAILED_RUN, format!("The run of {} failed.", words::minute(facts.started)))
+        }
         Status::Warning => {
             let number = words::counted(facts.warnings, "warning");
-            (&code::RUN_WARNINGS, format!("The run of {} ended with {number}.", words::minute(facts.started)))
+            (
+                &code::RUN_WARNINGS,
+                format!("The run of {} ended with {number}.", words::minute(facts.started)),
+            )
         }
     };
     findings.add(code, &run.name(), summary, facts.message.clone());
@@ -96,10 +115,16 @@ fn outcome(run: &Run, newest: Option<&Run>, recent: Timestamp, findings: &mut Fi
 fn clocks(context: &Context<'_>, findings: &mut Findings) {
     let store = context.vault.store();
     if let Some(ms) = store.clock_offset_ms()
-        && ms.unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs().as_millis().try_into().unwrap_or(u64::MAX)
+        && ms.unsigned_abs()
+            > CLOCK_TOLERANCE.unsigned_abs().as_millis().try_into().unwrap_or(u64::MAX)
     {
-        let summary = "The verifier's clock differs from the target's, so ages and locks are judged wrongly.";
-        let detail = format!("the target is {} s {} this verifier", ms.abs() / 1000, if ms > 0 { "ahead of" } else { "behind" });
+        let summary =
+            "The verifier's clock differs from the target's, so ages and locks are judged wrongly.";
+        let detail = format!(
+            "the target is {} s {} this verifier",
+            ms.abs() / 1000,
+            if ms > 0 { "ahead of" } else { "behind" }
+        );
         findings.add(&code::CLOCK_SKEW, &store.url(), summary.to_owned(), Some(detail));
     }
 }
@@ -112,17 +137,28 @@ fn clock_of(context: &Context<'_>, run: &Run, recent: Timestamp, findings: &mut 
         format!("the host's clock was {} s off the target's", offset.as_secs().abs())
     } else if facts.finished.duration_since(run.found.modified) > CLOCK_TOLERANCE {
         // It can arrive late (spooled), but never before it was written.
-        format!("the run says that it ended at {}, but the target had its record at {}", facts.finished, run.found.modified)
+        format!(
+            "the run says that it ended at {}, but the target had its record at {}",
+            facts.finished, run.found.modified
+        )
     } else if facts.started.duration_since(context.now) > CLOCK_TOLERANCE {
         format!("the run says that it began at {}, which is still to come", facts.started)
     } else if facts.finished < facts.started {
-        format!("the run says that it ended at {}, before it began at {}", facts.finished, facts.started)
+        format!(
+            "the run says that it ended at {}, before it began at {}",
+            facts.finished, facts.started
+        )
     } else {
         return;
     };
     // A lock from a clock that is ahead ends late, which is harmless; ages are what is wrong, and those pass.
     if facts.finished > recent || facts.started > context.now {
-        findings.add(&code::CLOCK_SKEW, &run.name(), "The host's clock was wrong during this run.".to_owned(), Some(why));
+        findings.add(
+            &code::CLOCK_SKEW,
+            &run.name(),
+            "The host's clock was wrong during this run.".to_owned(),
+            Some(why),
+        );
     }
 }
 
@@ -137,19 +173,30 @@ fn chain(context: &Context<'_>, name: &str, runs: &[&Run], findings: &mut Findin
             findings.add(&code::SEQUENCE_FORKED, &run.name(), summary, Some(detail));
         }
         if run.facts.is_ok() && !chain_ok(Some(before), run) {
-            let summary = format!("The record of {} does not carry the hash of the one before it.", run.name());
+            let summary = format!(
+                "The record of {} does not carry the hash of the one before it.",
+                run.name()
+            );
             findings.add(&code::CHAIN_BROKEN, &run.found.key.to_string(), summary, None);
         }
         if let (Ok(earlier), Ok(later)) = (&before.facts, &run.facts)
             && earlier.started.duration_since(later.started) > CLOCK_TOLERANCE
         {
             let summary = "The host's clock went backwards between two runs.".to_owned();
-            let detail = format!("{} began at {}, the run before it at {}", run.name(), later.started, earlier.started);
+            let detail = format!(
+                "{} began at {}, the run before it at {}",
+                run.name(),
+                later.started,
+                earlier.started
+            );
             findings.add(&code::CLOCK_SKEW, &run.name(), summary, Some(detail));
         }
     }
     if let Some(first) = runs.first().filter(|run| run.facts.is_ok() && !chain_ok(None, run)) {
-        let summary = format!("The record of {} says that another came before it, although it is the first.", first.name());
+        let summary = format!(
+            "The record of {} says that another came before it, although it is the first.",
+            first.name()
+        );
         findings.add(&code::CHAIN_BROKEN, &first.found.key.to_string(), summary, None);
     }
     let missing = missing(context, runs);
@@ -157,7 +204,11 @@ fn chain(context: &Context<'_>, name: &str, runs: &[&Run], findings: &mut Findin
         let named: Vec<_> = missing.iter().take(GAPS_NAMED).map(|seq| format!("#{seq}")).collect();
         let more = missing.len().saturating_sub(GAPS_NAMED);
         let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let summary = format!("No record is found of {} of {name}: {}{and_more}.", words::counted(missing.len() as u64, "run"), named.join(", "));
+        let summary = format!(
+            "No record is found of {} of {name}: {}{and_more}.",
+            words::counted(missing.len() as u64, "run"),
+            named.join(", ")
+        );
         findings.add(&code::SEQUENCE_MISSING, name, summary, None);
     }
 }
@@ -183,7 +234,11 @@ pub(super) fn missing(context: &Context<'_>, runs: &[&Run]) -> Vec<u64> {
         let evidence = facts.retention.evidence_until.duration_since(facts.started);
         context.now.duration_since(context.vault.config().created) < evidence
     });
-    let mut missing: Vec<u64> = if none_expired { (1..first.found.key.seq).take(MISSING_MAX).collect() } else { Vec::new() };
+    let mut missing: Vec<u64> = if none_expired {
+        (1..first.found.key.seq).take(MISSING_MAX).collect()
+    } else {
+        Vec::new()
+    };
     for pair in runs.windows(2) {
         let [before, run] = pair else { continue };
         missing.extend((before.found.key.seq + 1..run.found.key.seq).take(MISSING_MAX));
@@ -206,7 +261,10 @@ fn age(
         if expected.is_some() || records > 0 {
             let summary = match records {
                 0 => format!("{name} is expected, and the vault holds no record of it at all."),
-                n => format!("{name} has {}, and none with a snapshot that can be believed.", words::counted(n as u64, "record")),
+                n => format!(
+                    "{name} has {}, and none with a snapshot that can be believed.",
+                    words::counted(n as u64, "record")
+                ),
             };
             findings.add(&code::NO_SUCCESS, name, summary, None);
         }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use keephold_vault::Error;
 use keephold_vault::ids::RecordHash;
 use keephold_vault::read::{FoundRecord, RecordScope, RunRecord};
-use keephold_vault::record::{JobKind, Level, Record, Retention, SegmentRef, SourceReport, Status, Totals};
+use keephold_vault::record::{
+    JobKind, Level, Record, Retention, SegmentRef, SourceReport, Status, Totals,
+};
 
 use super::context::{Context, is_about_object, told};
 use crate::settings::Believed;
@@ -99,8 +101,12 @@ impl Facts {
             recipients: record.recipients.clone(),
             retention: record.retention.clone(),
             totals: record.totals.clone(),
-            rows: (record.kind == JobKind::Postgres).then(|| databases.iter().map(|db| db.rows).sum()),
-            tree: record.snapshot.as_ref().map(|snapshot| (snapshot.root.entries, snapshot.root.bytes)),
+            rows: (record.kind == JobKind::Postgres)
+                .then(|| databases.iter().map(|db| db.rows).sum()),
+            tree: record
+                .snapshot
+                .as_ref()
+                .map(|snapshot| (snapshot.root.entries, snapshot.root.bytes)),
             databases: databases.iter().map(|db| (db.name.clone(), db.dump_bytes)).collect(),
         }
     }
@@ -130,20 +136,37 @@ impl History {
         found.retain(|record| context.settings.wants(&record.key.host, &record.key.job));
         // Keys sort by time, and a clock that jumps must not reorder the numbers.
         found.sort_by(|a, b| {
-            let order = |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
+            let order =
+                |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
             order(a).cmp(&order(b)).then_with(|| a.key.id.cmp(&b.key.id))
         });
+        let (total, mut foreign) = (found.len(), Vec::new());
         let mut history = Self::default();
-        let mut reading = futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
+        let mut reading =
+            futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
         while let Some(read) = context.stop.unless_set(reading.next()).await? {
-            let (run, segments) = read?;
+            let (run, segments) = match read? {
+                Read::Run(run, segments) => (*run, segments),
+                Read::Foreign(run, error) => {
+                    foreign.push(error);
+                    (*run, None)
+                }
+            };
             if let (Ok(facts), Some(segments)) = (&run.facts, segments)
                 && facts.retention.expires > context.now
             {
-                let number = u32::try_from(history.runs.len()).context("there are more records than can be numbered")?;
+                let number = u32::try_from(history.runs.len())
+                    .context("there are more records than can be numbered")?;
                 history.segments.push((number, segments));
             }
             history.runs.push(run);
+        }
+        // Nothing at all is sealed to this identity: that says something about the identity, and nothing about the vault.
+        if foreign.len() == total
+            && let Some(error) = foreign.pop()
+        {
+            return Err(anyhow::Error::from(error)
+                .context("not one record is sealed to the verifier's identity"));
         }
         Ok(history)
     }
@@ -157,7 +180,9 @@ impl History {
     pub(super) fn by_job(&self) -> BTreeMap<(&str, &str), Vec<&Run>> {
         let mut jobs: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for run in &self.runs {
-            jobs.entry((run.found.key.host.as_str(), run.found.key.job.as_str())).or_default().push(run);
+            jobs.entry((run.found.key.host.as_str(), run.found.key.job.as_str()))
+                .or_default()
+                .push(run);
         }
         jobs
     }
@@ -180,11 +205,23 @@ impl History {
     }
 }
 
-async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<(Run, Option<Vec<SegmentRef>>)> {
+/// One record, read.
+enum Read {
+    Run(Box<Run>, Option<Vec<SegmentRef>>),
+    /// It isn't sealed to the verifier's identity.
+    Foreign(Box<Run>, Error),
+}
+
+async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
+    let unreadable = |found, error: &Error| Box::new(Run { facts: Err(told(error)), found });
     let sealed = match context.vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
-        Err(error) if is_about_object(&error) => return Ok((Run { facts: Err(told(&error)), found }, None)),
-        Err(error) => return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key))),
+        Err(error) if is_about_object(&error) => {
+            return Ok(Read::Run(unreadable(found, &error), None));
+        }
+        Err(error) => {
+            return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key)));
+        }
     };
     let (opener, signers) = (context.opener.clone(), context.settings.signers.clone());
     let fingerprint = context.vault.fingerprint();
@@ -197,9 +234,12 @@ async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<(Run, Opt
         Ok((run, believed)) => {
             let facts = Facts::of(&run, size, believed);
             let segments = run.record.snapshot.map(|snapshot| snapshot.segments);
-            Ok((Run { found, facts: Ok(facts) }, segments))
+            Ok(Read::Run(Box::new(Run { found, facts: Ok(facts) }), segments))
         }
         Err(error @ Error::Local { .. }) => Err(error.into()),
-        Err(error) => Ok((Run { facts: Err(told(&error)), found }, None)),
+        Err(error @ Error::WrongIdentity { .. }) => {
+            Ok(Read::Foreign(unreadable(found, &error), error))
+        }
+        Err(error) => Ok(Read::Run(unreadable(found, &error), None)),
     }
 }

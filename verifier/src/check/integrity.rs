@@ -8,19 +8,18 @@ use bytes::Bytes;
 use futures::StreamExt;
 use keephold_vault::Error;
 use keephold_vault::config::VaultConfig;
-use keephold_vault::ids::{PackId, VaultId};
-use keephold_vault::index::BlobRow;
-use keephold_vault::pack::{FramePlace, OpenPack, check_name};
-use keephold_vault::read::Opener;
+use keephold_vault::ids::{BlobId, PackId};
+use keephold_vault::pack::{FramePlace, check_name};
 use keephold_vault::record::{RecordKey, SealedRecord};
 use keephold_vault::store::VersionId;
 
 use super::context::{Context, is_about_object, told};
 use super::findings::Findings;
 use super::history::History;
-use super::inventory::{Kind, Object, len_max};
-use super::needed::{Claims, Needed, Place};
-use crate::report::catalogue::{self as code, Code};
+use super::needed::Needed;
+use super::object::{Kind, Object, len_max};
+use super::pack::{self, Opened, Wrong};
+use crate::report::catalogue as code;
 use crate::report::model::{Count, Integrity, Level, LevelResult, LevelState};
 use crate::report::words;
 use crate::settings::Depth;
@@ -48,19 +47,6 @@ struct Read<'a> {
     object: &'a Object,
     bytes: u64,
     result: Result<Option<Opened>, Wrong>,
-}
-
-/// A pack that was opened.
-struct Opened {
-    blobs: u64,
-    /// What its footer says of its blobs, if an index says something else.
-    differs: Option<Vec<(keephold_vault::ids::BlobId, FramePlace)>>,
-}
-
-/// What is wrong with an object, or with the way to it.
-enum Wrong {
-    Object(&'static Code, String),
-    Target(Error),
 }
 
 impl Reading {
@@ -100,7 +86,9 @@ impl Reading {
         self.skipped += (batch.len() - readable.len()) as u64;
         // Two more than threads, so that some are on their way while others are opened.
         let ahead = context.settings.concurrency + 2;
-        let mut reading = futures::stream::iter(readable).map(|object| read(context, object, deep)).buffer_unordered(ahead);
+        let mut reading = futures::stream::iter(readable)
+            .map(|object| read(context, object, deep))
+            .buffer_unordered(ahead);
         let mut suspects = Vec::new();
         while let Some(read) = context.stop.unless_set(reading.next()).await? {
             if self.failed.is_some() {
@@ -110,12 +98,15 @@ impl Reading {
                 suspects.push(suspect);
             }
             let so_far = keephold_cli::human::bytes(self.bytes);
-            context.progress.at(format!("reading everything again: {} objects, {so_far}", words::count(self.objects)));
+            context.progress.at(format!(
+                "reading everything again: {} objects, {so_far}",
+                words::count(self.objects)
+            ));
         }
         drop(reading);
         for (object, footer) in suspects {
             context.stop.check()?;
-            compare_index(context, object, &footer, needed, findings).await;
+            pack::compare_index(context, object, &footer, needed, findings).await;
         }
         Ok(())
     }
@@ -125,7 +116,7 @@ impl Reading {
         read: Read<'a>,
         history: &History,
         findings: &mut Findings,
-    ) -> Option<(&'a Object, HashMap<keephold_vault::ids::BlobId, FramePlace>)> {
+    ) -> Option<(&'a Object, HashMap<BlobId, FramePlace>)> {
         let Read { object, bytes, result } = read;
         match result {
             Err(Wrong::Target(error)) => {
@@ -134,12 +125,21 @@ impl Reading {
             }
             Err(Wrong::Object(code, why)) => {
                 let what = match code.id {
-                    id if id == code::HASH_DIFFERS.id => "Its bytes are not those that its name is the hash of",
-                    id if id == code::INDEX_CORRUPT.id => "The index segment's bytes are not those that its name is the hash of",
+                    id if id == code::HASH_DIFFERS.id => {
+                        "Its bytes are not those that its name is the hash of"
+                    }
+                    id if id == code::INDEX_CORRUPT.id => {
+                        "The index segment's bytes are not those that its name is the hash of"
+                    }
                     id if id == code::BLOB_DIFFERS.id => "What it holds is not what its ids say",
                     _ => "It can't be opened",
                 };
-                findings.add(code, object.key.as_str(), format!("{what}; it is {}.", object.needed_by(history)), Some(why));
+                findings.add(
+                    code,
+                    object.key.as_str(),
+                    format!("{what}; it is {}.", object.needed_by(history)),
+                    Some(why),
+                );
                 self.count(object, bytes);
             }
             Ok(opened) => {
@@ -147,7 +147,7 @@ impl Reading {
                 if let Some(opened) = opened {
                     self.opened += 1;
                     self.blobs += opened.blobs;
-                    return Some((object, opened.differs?.into_iter().collect()));
+                    return Some((object, opened.differs?));
                 }
             }
         }
@@ -178,10 +178,15 @@ impl Reading {
 
     pub(super) fn levels(&self, depth: Depth, packs: u64) -> Vec<LevelResult> {
         let state = |could: &Option<String>| match (could, self.skipped) {
-            (Some(why), _) => (LevelState::CouldNotCheck, Some(format!("objects can't be downloaded: {why}"))),
+            (Some(why), _) => {
+                (LevelState::CouldNotCheck, Some(format!("objects can't be downloaded: {why}")))
+            }
             (None, 1..) => {
                 let skipped = words::counted(self.skipped, "needed object");
-                (LevelState::Findings, Some(format!("{skipped} could not be read: missing, or of another size")))
+                (
+                    LevelState::Findings,
+                    Some(format!("{skipped} could not be read: missing, or of another size")),
+                )
             }
             (None, 0) => (LevelState::Passed, None),
         };
@@ -190,7 +195,11 @@ impl Reading {
             LevelResult { level, state, checked, reason }
         };
         let all = self.objects + self.skipped;
-        let objects = if self.skipped == 0 { Count::all("objects", all) } else { Count::some("objects", self.objects, all) };
+        let objects = if self.skipped == 0 {
+            Count::all("objects", all)
+        } else {
+            Count::some("objects", self.objects, all)
+        };
         let keyless = level(Level::IntegrityKeyless, vec![objects]);
         let packs = match packs.checked_sub(self.opened) {
             Some(1..) => Count::some("packs", self.opened, packs),
@@ -212,7 +221,9 @@ async fn read<'a>(context: &Context<'_>, object: &'a Object, deep: bool) -> Read
         Ok(bytes) => {
             let length = bytes.len() as u64;
             match (&object.kind, deep) {
-                (Kind::Pack(id, places), true) => (length, open(context, *id, bytes, places.clone()).await.map(Some)),
+                (Kind::Pack(id, places), true) => {
+                    (length, pack::open(context, *id, bytes, places.clone()).await.map(Some))
+                }
                 _ => (length, Ok(None)),
             }
         }
@@ -222,12 +233,17 @@ async fn read<'a>(context: &Context<'_>, object: &'a Object, deep: bool) -> Read
 
 /// Downloads the version that is true: the one that should be, else any other.
 async fn fetch(context: &Context<'_>, object: &Object) -> Result<Bytes, Wrong> {
-    let likely: Option<VersionId> = object.truth().and_then(|v| v.version.clone()).or_else(|| object.known.clone());
+    let likely: Option<VersionId> =
+        object.truth().and_then(|v| v.version.clone()).or_else(|| object.known.clone());
     let others = others(object, likely.as_ref());
     let store = context.vault.store();
     let mut why = "no version of it could be read".to_owned();
     for version in std::iter::once(likely).chain(others).take(VERSIONS_MAX) {
-        match store.get(&object.key, version.as_ref(), len_max(&object.kind)).await.map_err(Error::from) {
+        match store
+            .get(&object.key, version.as_ref(), len_max(&object.kind))
+            .await
+            .map_err(Error::from)
+        {
             Ok(bytes) => {
                 let (name, check) = (Name::of(context, object), bytes.clone());
                 let found = blocking(move || name.check(&check)).await.map_err(Wrong::Target)?;
@@ -266,7 +282,9 @@ impl Name {
     fn of(context: &Context<'_>, object: &Object) -> Self {
         match &object.kind {
             Kind::Pack(id, _) => Self::Hash(*id.as_bytes()),
-            Kind::Segment => Self::Hash(object.key.as_segment().map(|id| *id.as_bytes()).unwrap_or_default()),
+            Kind::Segment => {
+                Self::Hash(object.key.as_segment().map(|id| *id.as_bytes()).unwrap_or_default())
+            }
             Kind::Config => Self::Fingerprint(context.vault.fingerprint()),
             Kind::Record => Self::Record(object.key.as_str().parse().ok()),
         }
@@ -274,76 +292,27 @@ impl Name {
 
     /// Whether `bytes` keep it; if not, what was found.
     fn check(self, bytes: &Bytes) -> Result<(), String> {
-        let found = || format!("the BLAKE3 of its {} bytes is {}", words::count(bytes.len() as u64), blake3::hash(bytes).to_hex());
+        let found = || {
+            format!(
+                "the BLAKE3 of its {} bytes is {}",
+                words::count(bytes.len() as u64),
+                blake3::hash(bytes).to_hex()
+            )
+        };
         match self {
             Self::Hash(id) if check_name(&PackId::from_bytes(id), bytes) => Ok(()),
             Self::Fingerprint(known) if VaultConfig::fingerprint(bytes) == known => Ok(()),
-            Self::Record(Some(key)) => SealedRecord::read(key, bytes.to_vec()).map(drop).map_err(|e| told(&e)),
+            Self::Record(Some(key)) => {
+                SealedRecord::read(key, bytes.to_vec()).map(drop).map_err(|e| told(&e))
+            }
             Self::Hash(_) | Self::Fingerprint(_) | Self::Record(None) => Err(found()),
         }
     }
 }
 
-/// Opens a pack through its own header and footer, and recomputes every blob's id.
-async fn open(context: &Context<'_>, id: PackId, bytes: Bytes, places: Vec<Place>) -> Result<Opened, Wrong> {
-    let (opener, vault) = (context.opener.clone(), context.vault.id());
-    let opened = blocking(move || open_now(&opener, vault, &id, &bytes, &places)).await.map_err(Wrong::Target)?;
-    opened.map_err(|error| match &error {
-        Error::Damaged { why, .. } if why.contains("has other contents than its id says") => {
-            Wrong::Object(&code::BLOB_DIFFERS, told(&error))
-        }
-        error if is_about_object(error) => Wrong::Object(&code::PACK_UNREADABLE, told(error)),
-        _ => Wrong::Target(error),
-    })
-}
-
-fn open_now(opener: &Opener, vault: VaultId, id: &PackId, bytes: &[u8], places: &[Place]) -> Result<Opened, Error> {
-    let header = OpenPack::header(id, bytes)?;
-    let keys = opener.keys(&header.envelope, &format!("pack {id}"))?;
-    let mut pack = OpenPack::open(id, bytes, vault, &keys.run)?;
-    let (blobs, _) = pack.check_blobs(bytes, &keys.secret.blob_namer())?;
-    let mut claims = Claims::default();
-    let mut footer = Vec::new();
-    for frame in pack.frames() {
-        let mut offset = 0;
-        for &(blob, length) in &frame.blobs {
-            let place = FramePlace { frame_offset: frame.offset, frame_stored: frame.stored, offset, length };
-            claims.add(&BlobRow { id: blob, pack: 0, place });
-            footer.push((blob, place));
-            offset += length;
-        }
-    }
-    let same = places.iter().all(|place| place.claims == claims);
-    Ok(Opened { blobs, differs: (!same).then_some(footer) })
-}
-
-/// An index that says something else of a pack than its footer is right as long as it says less: a blob that two packs
-/// hold is described once. A place where the blob isn't makes every restore that trusts it fail.
-async fn compare_index(
-    context: &Context<'_>,
-    object: &Object,
-    footer: &HashMap<keephold_vault::ids::BlobId, FramePlace>,
-    needed: &Needed,
-    findings: &mut Findings,
-) {
-    let Kind::Pack(_, places) = &object.kind else { return };
-    for place in places {
-        let id = needed.segments[place.segment as usize].id;
-        let key = format!("index/{id}");
-        let wrong = match needed.blobs_of(context, place).await {
-            Ok(rows) => rows.iter().find(|row| footer.get(&row.id) != Some(&row.place)).map(|row| {
-                format!("it says that blob {} lies at byte {} of {}, where it isn't", row.id, row.place.frame_offset, object.key)
-            }),
-            Err(error) => Some(told(&error)),
-        };
-        if let Some(why) = wrong {
-            let summary = format!("The index segment contradicts {}.", object.key);
-            findings.add(&code::INDEX_CORRUPT, &key, summary, Some(why));
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Local {
         what: "a thread of the verifier".into(),
         source: std::io::Error::other(e),

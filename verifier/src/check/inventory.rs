@@ -6,13 +6,11 @@ use std::pin::Pin;
 
 use anyhow::Result;
 use futures::StreamExt;
-use futures::stream::Peekable;
 use futures::stream::BoxStream;
+use futures::stream::Peekable;
 use jiff::Timestamp;
 use keephold_vault::ids::PackId;
-use keephold_vault::limits::CONFIG_LEN_MAX;
-use keephold_vault::record::RecordKey;
-use keephold_vault::store::{LockMode, ObjectKey, Prefix, StoreError, Version, VersionId};
+use keephold_vault::store::{ObjectKey, Prefix, StoreError, Version};
 
 use super::context::Context;
 use super::could_not_check;
@@ -20,7 +18,8 @@ use super::findings::Findings;
 use super::history::History;
 use super::integrity::Reading;
 use super::lock::{Locking, Locks};
-use super::needed::{Needed, Pack, Place};
+use super::needed::{Needed, Pack};
+use super::object::{Kind, Object, demand, is_known_form};
 use super::presence::Presence;
 use super::previous::Previous;
 use crate::report::catalogue as code;
@@ -28,64 +27,6 @@ use crate::report::model::{Integrity, Level, LevelResult, Objects};
 
 /// Objects that go through the checks together.
 const BATCH: usize = 4096;
-
-/// One object that unexpired runs need.
-#[derive(Debug)]
-pub(super) struct Object {
-    pub(super) key: ObjectKey,
-    pub(super) kind: Kind,
-    /// Its recorded size, where one is recorded.
-    pub(super) size: Option<u64>,
-    /// The version that was written, where the index knows it.
-    pub(super) known: Option<VersionId>,
-    /// Until when it must be locked.
-    pub(super) until: Timestamp,
-    /// The strongest lock that the runs which need it asked for; `None` if they asked for none.
-    pub(super) mode: Option<LockMode>,
-    /// Numbers of the runs that need it.
-    pub(super) runs: Vec<u32>,
-    /// Its versions as listed, newest first; `None` if they could not be listed.
-    pub(super) versions: Option<Vec<Version>>,
-}
-
-/// What an object is.
-#[derive(Debug)]
-pub(super) enum Kind {
-    /// `vault.json`.
-    Config,
-    /// A run's record.
-    Record,
-    /// An index segment.
-    Segment,
-    /// A pack, and where it is described.
-    Pack(PackId, Vec<Place>),
-}
-
-impl Object {
-    /// The versions with data.
-    pub(super) fn data(&self) -> impl Iterator<Item = &Version> {
-        self.versions.iter().flatten().filter(|version| !version.delete_marker)
-    }
-
-    /// The version that was stored, as far as a listing can tell: the one that the index knows, else the oldest of the
-    /// right size, since what came later was put over it.
-    pub(super) fn truth(&self) -> Option<&Version> {
-        let known = self.data().find(|version| version.version.is_some() && version.version == self.known);
-        let sized = || self.data().filter(|version| self.size.is_none_or(|size| size == version.size)).last();
-        known.or_else(sized).or_else(|| self.data().last())
-    }
-
-    /// Who needs it: `needed by 3 runs, the newest of them db1/main #12`.
-    pub(super) fn needed_by(&self, history: &History) -> String {
-        let newest = self.runs.iter().filter_map(|&run| history.run(run)).max_by_key(|run| run.found.modified);
-        let name = newest.map(super::history::Run::name).unwrap_or_default();
-        match self.runs.len() {
-            0 => "needed by every run".to_owned(),
-            1 => format!("needed by {name}"),
-            n => format!("needed by {n} runs, the newest of them {name}"),
-        }
-    }
-}
 
 /// What came of the checks of stored objects.
 #[derive(Debug, Default)]
@@ -147,7 +88,10 @@ pub(super) async fn check(
             reading.check(context, &batch, inventory.needed(), history, findings).await?;
         }
     }
-    let mut stored = Stored { integrity: reading.integrity(inventory.needed(), presence.packs()), ..Stored::default() };
+    let mut stored = Stored {
+        integrity: reading.integrity(inventory.needed(), presence.packs()),
+        ..Stored::default()
+    };
     stored.levels.push(presence.level(inventory.failed.as_ref()));
     stored.objects = presence.objects();
     if depth.holds(Level::Lock) {
@@ -164,7 +108,12 @@ fn vault_json(context: &Context<'_>, findings: &mut Findings) {
     if context.settings.fingerprint.is_none() {
         let summary = "Nothing pins the vault's fingerprint, so another vault in its place would not be noticed.";
         let detail = format!("it is {} now", context.vault.fingerprint());
-        findings.add(&code::VAULT_UNPINNED, &context.vault.store().url(), summary.to_owned(), Some(detail));
+        findings.add(
+            &code::VAULT_UNPINNED,
+            &context.vault.store().url(),
+            summary.to_owned(),
+            Some(detail),
+        );
     }
 }
 
@@ -215,13 +164,26 @@ impl<'a> Inventory<'a> {
             let (size, until, mode) = match &run.facts {
                 Ok(facts) => {
                     let retention = &facts.retention;
-                    (Some(facts.size), retention.evidence_until.max(retention.expires), retention.mode)
+                    (
+                        Some(facts.size),
+                        retention.evidence_until.max(retention.expires),
+                        retention.mode,
+                    )
                 }
                 Err(_) => (None, Timestamp::UNIX_EPOCH, None),
             };
             if run.facts.is_err() || until > self.now {
                 let runs = u32::try_from(number).into_iter().collect();
-                add(Object { key, kind: Kind::Record, size, known: None, until, mode, runs, versions: None });
+                add(Object {
+                    key,
+                    kind: Kind::Record,
+                    size,
+                    known: None,
+                    until,
+                    mode,
+                    runs,
+                    versions: None,
+                });
             }
         }
         for segment in &self.needed.segments {
@@ -229,9 +191,22 @@ impl<'a> Inventory<'a> {
             let (until, mode) = demand(self.history, &runs);
             let key = ObjectKey::segment(&segment.id);
             let known = segment.version.clone();
-            add(Object { key, kind: Kind::Segment, size: Some(segment.size), known, until, mode, runs, versions: None });
+            add(Object {
+                key,
+                kind: Kind::Segment,
+                size: Some(segment.size),
+                known,
+                until,
+                mode,
+                runs,
+                versions: None,
+            });
         }
-        let all: Vec<_> = (0..).zip(&self.history.runs).filter(|(_, run)| run.facts.is_ok()).map(|(n, _)| n).collect();
+        let all: Vec<_> = (0..)
+            .zip(&self.history.runs)
+            .filter(|(_, run)| run.facts.is_ok())
+            .map(|(n, _)| n)
+            .collect();
         let (until, mode) = demand(self.history, &all);
         add(Object {
             key: ObjectKey::vault_config(),
@@ -256,7 +231,9 @@ impl<'a> Inventory<'a> {
             if let Some(id) = key.as_pack() {
                 let shard = u16::from(id.as_bytes()[0]);
                 if shard + 1 < self.next_shard {
-                    self.fail("the target lists objects in another order than that of their names".into());
+                    self.fail(
+                        "the target lists objects in another order than that of their names".into(),
+                    );
                     continue;
                 }
                 while self.next_shard <= shard {
@@ -270,7 +247,12 @@ impl<'a> Inventory<'a> {
             } else if !is_known_form(&key) {
                 let summary = "Nothing of Keephold is named like this.".to_owned();
                 let size = versions.first().map_or(0, |version| version.size);
-                findings.add(&code::UNKNOWN_OBJECT, key.as_str(), summary, Some(format!("{size} bytes")));
+                findings.add(
+                    &code::UNKNOWN_OBJECT,
+                    key.as_str(),
+                    summary,
+                    Some(format!("{size} bytes")),
+                );
             }
         }
         Ok(Some(batch).filter(|batch| !batch.is_empty()))
@@ -292,7 +274,9 @@ impl<'a> Inventory<'a> {
         };
         let key = first.key.clone();
         let mut versions = vec![first];
-        while let Some(Ok(next)) = listing.as_mut().next_if(|next| next.as_ref().is_ok_and(|v| v.key == key)).await {
+        while let Some(Ok(next)) =
+            listing.as_mut().next_if(|next| next.as_ref().is_ok_and(|v| v.key == key)).await
+        {
             versions.push(next);
         }
         Some((key, versions))
@@ -352,38 +336,5 @@ impl<'a> Inventory<'a> {
             runs,
             versions,
         }
-    }
-}
-
-/// Until when runs need what they need, and the strongest lock that they asked for.
-fn demand(history: &History, runs: &[u32]) -> (Timestamp, Option<LockMode>) {
-    let facts = runs.iter().filter_map(|&run| history.run(run)?.facts.as_ref().ok());
-    let (mut until, mut mode) = (Timestamp::UNIX_EPOCH, None);
-    for facts in facts {
-        until = until.max(facts.retention.expires);
-        mode = super::lock::stronger(mode, facts.retention.mode);
-    }
-    (until, mode)
-}
-
-/// Whether an object is one that Keephold writes, needed or not.
-fn is_known_form(key: &ObjectKey) -> bool {
-    let text = key.as_str();
-    key.as_pack().is_some()
-        || key.as_segment().is_some()
-        || *key == ObjectKey::vault_config()
-        || text.parse::<RecordKey>().is_ok()
-        // The verifier's own, and the prober's.
-        || text.starts_with("reports/")
-        || text.starts_with("canary/")
-}
-
-/// Longest object of each kind in bytes, as the format allows it.
-pub(super) fn len_max(kind: &Kind) -> u64 {
-    match kind {
-        Kind::Config => CONFIG_LEN_MAX,
-        Kind::Record => keephold_vault::limits::RECORD_LEN_MAX,
-        Kind::Segment => keephold_vault::limits::SEGMENT_LEN_MAX.into(),
-        Kind::Pack(..) => keephold_vault::limits::PACK_LEN_MAX.into(),
     }
 }

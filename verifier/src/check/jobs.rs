@@ -25,7 +25,15 @@ pub(super) fn jobs(
     let by_job = history.by_job();
     let mut jobs: Vec<Job> = Vec::new();
     for ((host, name), runs) in &by_job {
-        jobs.push(job(context, host, name, runs, |run| locks_of(history, locks, run), tests, previous));
+        jobs.push(job(
+            context,
+            host,
+            name,
+            runs,
+            |run| locks_of(history, locks, run),
+            tests,
+            previous,
+        ));
     }
     for expected in &context.settings.jobs {
         let (host, name) = (expected.host.as_str(), expected.name.as_str());
@@ -53,12 +61,15 @@ fn job(
     previous: &Previous,
 ) -> Job {
     let expected = context.settings.expected(host, name);
-    let good: Vec<&Facts> = runs.iter().filter_map(|run| run.believed()).filter(|facts| facts.is_success()).collect();
+    let good: Vec<&Facts> =
+        runs.iter().filter_map(|run| run.believed()).filter(|facts| facts.is_success()).collect();
     let newest = good.last().map(|facts| facts.finished);
     let restorable = good.iter().filter(|facts| facts.retention.expires > context.now);
     let kind = runs.iter().rev().find_map(|run| Some(run.facts.as_ref().ok()?.kind));
-    let tested = tests.iter().filter(|test| (test.host.as_str(), test.job.as_str()) == (host, name));
-    let passed = tested.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
+    let tested =
+        tests.iter().filter(|test| (test.host.as_str(), test.job.as_str()) == (host, name));
+    let passed =
+        tested.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
     let rpo_s = expected.and_then(|job| job.rpo_s);
     let mut shown: Vec<_> = runs
         .iter()
@@ -76,7 +87,10 @@ fn job(
         newest_success: newest,
         newest_success_age_s: newest.map(|at| seconds(context.now.duration_since(at))),
         oldest_restorable: restorable.map(|facts| facts.started).min(),
-        longest_gap_s: good.windows(2).map(|pair| seconds(pair[1].finished.duration_since(pair[0].finished))).max(),
+        longest_gap_s: good
+            .windows(2)
+            .map(|pair| seconds(pair[1].finished.duration_since(pair[0].finished)))
+            .max(),
         gaps: gaps(context, &good, rpo_s),
         runs_expected: None,
         runs_seen: runs.len() as u64,
@@ -122,7 +136,9 @@ fn one(run: &Run, before: Option<&Run>, lock: RunLock) -> model::Run {
     };
     match &run.facts {
         // Its hash isn't known, but the name holds the half of what it should be.
-        Err(why) => model::Run { record_blake3: key.id.repeat(2), message: Some(why.clone()), ..base },
+        Err(why) => {
+            model::Run { record_blake3: key.id.repeat(2), message: Some(why.clone()), ..base }
+        }
         Ok(facts) => model::Run {
             record_blake3: facts.hash.to_string(),
             started: facts.started,

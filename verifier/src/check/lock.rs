@@ -4,12 +4,14 @@
 use anyhow::Result;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use keephold_vault::store::{Lock, LockMode, LockPolicy, Protection, StoreError, TargetUrl, VersionId};
+use keephold_vault::store::{
+    Lock, LockMode, LockPolicy, Protection, StoreError, TargetUrl, VersionId,
+};
 
 use super::context::{Context, told};
 use super::findings::Findings;
 use super::history::{History, Run};
-use super::inventory::Object;
+use super::object::Object;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{self, Count, Level, LevelResult, LevelState, Objects};
@@ -72,7 +74,9 @@ impl Locking {
     pub(super) fn new(context: &Context<'_>, history: &History) -> Self {
         let runs = vec![RunLock::default(); history.runs.len()];
         let unexpired = |run: &&Run| {
-            run.facts.as_ref().is_ok_and(|f| f.is_success() && f.retention.expires > context.now && f.retention.mode.is_none())
+            run.facts.as_ref().is_ok_and(|f| {
+                f.is_success() && f.retention.expires > context.now && f.retention.mode.is_none()
+            })
         };
         let unasked = history.runs.iter().any(|run| unexpired(&run));
         let locks = Locks { runs, unasked, ..Locks::default() };
@@ -95,10 +99,13 @@ impl Locking {
         }
         let store = context.vault.store();
         // What isn't there has no lock either, and presence has said so.
-        let there = batch.iter().filter(|object| object.versions.as_ref().is_none_or(|_| object.truth().is_some()));
+        let there = batch
+            .iter()
+            .filter(|object| object.versions.as_ref().is_none_or(|_| object.truth().is_some()));
         let mut answers = futures::stream::iter(there)
             .map(|object| async move {
-                let version: Option<VersionId> = object.truth().and_then(|v| v.version.clone()).or_else(|| object.known.clone());
+                let version: Option<VersionId> =
+                    object.truth().and_then(|v| v.version.clone()).or_else(|| object.known.clone());
                 (object, store.retention(&object.key, version.as_ref()).await)
             })
             .buffer_unordered(AHEAD);
@@ -116,11 +123,20 @@ impl Locking {
     }
 
     /// Holds one lock against what was asked for.
-    fn judge(&mut self, object: &Object, lock: Option<Lock>, history: &History, findings: &mut Findings) {
+    fn judge(
+        &mut self,
+        object: &Object,
+        lock: Option<Lock>,
+        history: &History,
+        findings: &mut Findings,
+    ) {
         self.asked += 1;
         let end = lock.map(|lock| lock.until);
         for &number in &object.runs {
-            let Some(expires) = history.run(number).and_then(|run| Some(run.facts.as_ref().ok()?.retention.expires)) else {
+            let Some(expires) = history
+                .run(number)
+                .and_then(|run| Some(run.facts.as_ref().ok()?.retention.expires))
+            else {
                 continue;
             };
             if let Some(run) = self.locks.runs.get_mut(number as usize) {
@@ -128,7 +144,8 @@ impl Locking {
             }
         }
         if let Some(lock) = lock {
-            self.locks.soonest = Some(self.locks.soonest.map_or(lock.until, |soonest| soonest.min(lock.until)));
+            self.locks.soonest =
+                Some(self.locks.soonest.map_or(lock.until, |soonest| soonest.min(lock.until)));
             self.locks.strongest = stronger(self.locks.strongest, Some(lock.mode));
         }
         let asked = if object.mode.is_some() { stronger(object.mode, self.required) } else { None };
@@ -139,7 +156,8 @@ impl Locking {
             self.unlocked += 1;
             // A run that asked for none is told of once, for the whole target.
             if asked.is_some() {
-                let summary = format!("It has no lock, and should be locked until {until}; it is {by}.");
+                let summary =
+                    format!("It has no lock, and should be locked until {until}; it is {by}.");
                 findings.add(&code::LOCK_MISSING, key, summary, None);
             }
             return;
@@ -147,17 +165,30 @@ impl Locking {
         let mut good = true;
         if lock.until < object.until {
             good = false;
-            let summary = format!("Its lock ends at {}, and it is needed until {until}; it is {by}.", words::minute(lock.until));
+            let summary = format!(
+                "Its lock ends at {}, and it is needed until {until}; it is {by}.",
+                words::minute(lock.until)
+            );
             findings.add(&code::LOCK_SHORT, key, summary, None);
         }
         if let Some(asked) = asked.filter(|asked| rank(lock.mode) < rank(*asked)) {
             good = false;
             if lock.mode == LockMode::Governance {
-                let summary = format!("It is locked in governance mode; compliance was asked for. It is {by}.");
+                let summary = format!(
+                    "It is locked in governance mode; compliance was asked for. It is {by}."
+                );
                 findings.add(&code::LOCK_MODE, key, summary, None);
             } else {
-                let summary = format!("Nothing holds it any more but the date beside it: {} was asked for. It is {by}.", word(asked));
-                findings.add(&code::LOCK_MISSING, key, summary, Some(format!("it is locked as {}", word(lock.mode))));
+                let summary = format!(
+                    "Nothing holds it any more but the date beside it: {} was asked for. It is {by}.",
+                    word(asked)
+                );
+                findings.add(
+                    &code::LOCK_MISSING,
+                    key,
+                    summary,
+                    Some(format!("it is locked as {}", word(lock.mode))),
+                );
             }
         }
         if good {
@@ -190,29 +221,46 @@ impl Locking {
             Some(why) => (LevelState::CouldNotCheck, Some(format!("locks can't be read: {why}"))),
             None => (LevelState::Passed, None),
         };
-        LevelResult { level: Level::Lock, state, checked: vec![Count::all("objects", self.asked)], reason }
+        LevelResult {
+            level: Level::Lock,
+            state,
+            checked: vec![Count::all("objects", self.asked)],
+            reason,
+        }
     }
 
     fn target(&self, context: &Context<'_>, url: &str, findings: &mut Findings) {
-        let none_wanted = context.settings.lock_named && context.settings.target.options.lock == LockPolicy::None;
+        let none_wanted =
+            context.settings.lock_named && context.settings.target.options.lock == LockPolicy::None;
         if self.locks.unasked || none_wanted {
-            let who = if self.locks.unasked { "Runs were made" } else { "The verifier is configured" };
-            let summary = format!("{who} with lock = \"none\": anyone with the credential can delete these backups.");
+            let who =
+                if self.locks.unasked { "Runs were made" } else { "The verifier is configured" };
+            let summary = format!(
+                "{who} with lock = \"none\": anyone with the credential can delete these backups."
+            );
             findings.add(&code::TARGET_UNLOCKED, url, summary, None);
         }
         if self.locks.strongest == Some(LockMode::Advisory) {
-            let summary = "Nothing but file permissions keeps these backups from being changed or deleted.".to_owned();
+            let summary =
+                "Nothing but file permissions keeps these backups from being changed or deleted."
+                    .to_owned();
             findings.add(&code::TARGET_ADVISORY, url, summary, None);
         }
         if let Some(protection) = self.locks.protection.as_ref().filter(|_| !self.locks.unasked) {
-            let off: Vec<_> = [("versioning", protection.versioning), ("Object Lock", protection.object_lock)]
-                .into_iter()
-                .filter(|(_, on)| *on == Some(false))
-                .map(|(what, _)| what)
-                .collect();
+            let off: Vec<_> =
+                [("versioning", protection.versioning), ("Object Lock", protection.object_lock)]
+                    .into_iter()
+                    .filter(|(_, on)| *on == Some(false))
+                    .map(|(what, _)| what)
+                    .collect();
             if !off.is_empty() {
                 let summary = format!("The bucket has no {}.", off.join(" and no "));
-                findings.add(&code::BUCKET_SETTINGS, url, summary, Some(protection.notes.join("; ")).filter(|n| !n.is_empty()));
+                findings.add(
+                    &code::BUCKET_SETTINGS,
+                    url,
+                    summary,
+                    Some(protection.notes.join("; ")).filter(|n| !n.is_empty()),
+                );
             }
         }
     }
@@ -225,7 +273,10 @@ impl Locking {
             if let (Some(before), Some(now)) = (before, lock.until)
                 && now < before
             {
-                let summary = format!("The locks of what {} needs end sooner than an earlier report saw.", run.name());
+                let summary = format!(
+                    "The locks of what {} needs end sooner than an earlier report saw.",
+                    run.name()
+                );
                 let detail = format!("{} then, {} now", words::minute(before), words::minute(now));
                 findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
             }
@@ -240,7 +291,11 @@ impl Locking {
             let (Some(until), Ok(facts)) = (lock.until, &run.facts) else { continue };
             let kept = facts.retention.expires.duration_since(facts.started);
             if until.duration_since(context.now) < SOON.min(kept / 4) {
-                let summary = format!("The lock of {}, the newest good snapshot, ends at {}.", run.name(), words::minute(until));
+                let summary = format!(
+                    "The lock of {}, the newest good snapshot, ends at {}.",
+                    run.name(),
+                    words::minute(until)
+                );
                 let job = format!("{}/{}", run.found.key.host, run.found.key.job);
                 findings.add(&code::LOCK_ENDS_SOON, &job, summary, None);
             }

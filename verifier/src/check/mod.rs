@@ -20,6 +20,8 @@ mod inventory;
 mod jobs;
 mod lock;
 mod needed;
+mod object;
+mod pack;
 mod presence;
 mod previous;
 mod progress;
@@ -64,7 +66,13 @@ pub async fn verify(settings: &Settings, stop: &Stop, progress: &Progress) -> Re
 }
 
 /// Another vault stands where the pinned one should: nothing in it is worth a look.
-fn report_other(settings: &Settings, vault: Vault, stop: &Stop, progress: &Progress, error: &Error) -> Report {
+fn report_other(
+    settings: &Settings,
+    vault: Vault,
+    stop: &Stop,
+    progress: &Progress,
+    error: &Error,
+) -> Report {
     let context = Context::new(settings, vault, stop, progress);
     let mut findings = Findings::default();
     let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
@@ -72,14 +80,21 @@ fn report_other(settings: &Settings, vault: Vault, stop: &Stop, progress: &Progr
     findings.add(&code::VAULT_ALTERED, "vault.json", summary, Some(error.to_string()));
     let mut parts = assemble::Parts::new(&context, &previous);
     parts.findings = findings;
-    parts.levels = Level::ALL.map(|level| could_not_check(&context, level, "another vault is in its place")).into();
+    parts.levels = Level::ALL
+        .map(|level| could_not_check(&context, level, "another vault is in its place"))
+        .into();
     let mut report = parts.report();
     report.target.fingerprint_pinned = false;
     report
 }
 
 /// Verifies a vault that was opened.
-async fn verify_vault(settings: &Settings, vault: Vault, stop: &Stop, progress: &Progress) -> Result<Report> {
+async fn verify_vault(
+    settings: &Settings,
+    vault: Vault,
+    stop: &Stop,
+    progress: &Progress,
+) -> Result<Report> {
     let context = Context::new(settings, vault, stop, progress);
     let mut findings = Findings::default();
     let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
@@ -102,7 +117,8 @@ async fn verify_vault(settings: &Settings, vault: Vault, stop: &Stop, progress: 
 
     let stored = inventory::check(&context, &history, &previous, &mut findings).await?;
     parts.levels.extend(stored.levels);
-    (parts.objects, parts.integrity, parts.locks) = (stored.objects, stored.integrity, stored.locks);
+    (parts.objects, parts.integrity, parts.locks) =
+        (stored.objects, stored.integrity, stored.locks);
 
     if settings.depth.holds(Level::Content) {
         progress.stage("looking into the newest snapshots");

@@ -56,7 +56,10 @@ pub(super) struct Segment {
 impl Segment {
     /// The numbers of the runs that need it, or one of its packs.
     pub(super) fn runs(&self, pack: Option<u32>) -> impl Iterator<Item = u32> + '_ {
-        self.users.iter().filter(move |(_, used)| pack.is_none_or(|n| used.contains(n))).map(|(run, _)| *run)
+        self.users
+            .iter()
+            .filter(move |(_, used)| pack.is_none_or(|n| used.contains(n)))
+            .map(|(run, _)| *run)
     }
 }
 
@@ -109,7 +112,11 @@ impl Needed {
     ///
     /// # Errors
     /// What concerns the target or this host as a whole. A segment that can't be read is a finding.
-    pub(super) async fn gather(context: &Context<'_>, history: &History, findings: &mut Findings) -> Result<Self> {
+    pub(super) async fn gather(
+        context: &Context<'_>,
+        history: &History,
+        findings: &mut Findings,
+    ) -> Result<Self> {
         let mut segments: Vec<Segment> = Vec::new();
         let mut numbers: HashMap<SegmentId, usize> = HashMap::new();
         for (run, named) in &history.segments {
@@ -127,16 +134,26 @@ impl Needed {
                 segments[number].users.push((*run, segment.used.clone()));
             }
         }
-        let mut needed = Self { segments, packs: Shards::new(&context.settings.scratch), blobs: 0, unread: 0 };
+        let mut needed =
+            Self { segments, packs: Shards::new(&context.settings.scratch), blobs: 0, unread: 0 };
         for number in 0..needed.segments.len() {
             context.stop.check()?;
-            context.progress.at(format!("reading the index: segment {} of {}", number + 1, needed.segments.len()));
+            context.progress.at(format!(
+                "reading the index: segment {} of {}",
+                number + 1,
+                needed.segments.len()
+            ));
             needed.read_segment(context, number, findings).await?;
         }
         Ok(needed)
     }
 
-    async fn read_segment(&mut self, context: &Context<'_>, number: usize, findings: &mut Findings) -> Result<()> {
+    async fn read_segment(
+        &mut self,
+        context: &Context<'_>,
+        number: usize,
+        findings: &mut Findings,
+    ) -> Result<()> {
         let packs = match self.packs_of(context, number).await {
             Ok(packs) => packs,
             Err(error) if is_about_object(&error) => {
@@ -185,7 +202,12 @@ impl Needed {
                 if users.iter().any(|used| used.contains(at)) {
                     let claims = claims.get(at as usize).copied().unwrap_or_default();
                     let place = Place { segment: number, number: at, claims };
-                    packs.push(Pack { id: row.id, size: row.size, version: row.version, places: vec![place] });
+                    packs.push(Pack {
+                        id: row.id,
+                        size: row.size,
+                        version: row.version,
+                        places: vec![place],
+                    });
                 }
             }
             Ok(packs)
@@ -197,7 +219,11 @@ impl Needed {
     ///
     /// # Errors
     /// As for every read of a segment.
-    pub(super) async fn blobs_of(&self, context: &Context<'_>, place: &Place) -> Result<Vec<BlobRow>, Error> {
+    pub(super) async fn blobs_of(
+        &self,
+        context: &Context<'_>,
+        place: &Place,
+    ) -> Result<Vec<BlobRow>, Error> {
         let (bytes, opened) = open(context, &self.segments[place.segment as usize]).await?;
         let number = place.number;
         blocking(move || {
@@ -209,7 +235,9 @@ impl Needed {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Local {
         what: "a thread of the verifier".into(),
         source: std::io::Error::other(e),
@@ -223,10 +251,12 @@ async fn open(context: &Context<'_>, segment: &Segment) -> Result<(Bytes, OpenSe
     let max = u64::from(SEGMENT_LEN_MAX);
     let key = ObjectKey::segment(&id);
     let bytes = context.vault.read_true(&key, segment.version.as_ref(), max, &is_true).await?;
-    let (opener, vault, salt, size) = (context.opener.clone(), context.vault.id(), segment.salt, segment.size);
+    let (opener, vault, salt, size) =
+        (context.opener.clone(), context.vault.id(), segment.salt, segment.size);
     blocking(move || {
         let header = OpenSegment::header(&id, &bytes)?;
-        let damaged = |why: &str| Error::Damaged { what: format!("index segment {id}"), why: why.into() };
+        let damaged =
+            |why: &str| Error::Damaged { what: format!("index segment {id}"), why: why.into() };
         if header.salt != salt || bytes.len() as u64 != size {
             return Err(damaged("its salt or size is not the one that the runs' records name"));
         }
@@ -284,15 +314,21 @@ impl Shards {
         let folder = match &self.files {
             Some(folder) => folder.path().to_owned(),
             None => {
-                let made = tempfile::Builder::new().prefix("keephold-verify-").tempdir_in(&self.scratch);
-                let made = made.with_context(|| format!("no scratch folder can be made in {}", self.scratch.display()))?;
+                let made =
+                    tempfile::Builder::new().prefix("keephold-verify-").tempdir_in(&self.scratch);
+                let made = made.with_context(|| {
+                    format!("no scratch folder can be made in {}", self.scratch.display())
+                })?;
                 self.files.insert(made).path().to_owned()
             }
         };
-        for (shard, packs) in self.memory.iter_mut().enumerate().filter(|(_, packs)| !packs.is_empty()) {
+        for (shard, packs) in
+            self.memory.iter_mut().enumerate().filter(|(_, packs)| !packs.is_empty())
+        {
             let path = folder.join(format!("{shard:02x}"));
             let failed = || format!("{} can't be written", path.display());
-            let file = OpenOptions::new().create(true).append(true).open(&path).with_context(failed)?;
+            let file =
+                OpenOptions::new().create(true).append(true).open(&path).with_context(failed)?;
             let mut file = BufWriter::new(file);
             for pack in packs.drain(..) {
                 let bytes = postcard::to_stdvec(&pack)?;
@@ -353,7 +389,8 @@ mod tests {
                     shards.push(Pack { id, size: 9, version, places: vec![place] }).unwrap();
                 }
             }
-            let packs: Vec<_> = (0..=255).flat_map(|shard| shards.take(shard).unwrap().into_values()).collect();
+            let packs: Vec<_> =
+                (0..=255).flat_map(|shard| shards.take(shard).unwrap().into_values()).collect();
             assert_eq!(packs.len(), 5, "{held_max}");
             assert!(packs.iter().all(|pack| pack.places.len() == 40 && pack.version.is_some()));
         }

@@ -4,8 +4,8 @@ use keephold_vault::store::Version;
 
 use super::findings::Findings;
 use super::history::History;
-use super::inventory::{Kind, Object};
 use super::needed::Needed;
+use super::object::{Kind, Object};
 use crate::report::catalogue as code;
 use crate::report::model::{Count, Level, LevelResult, LevelState, Objects};
 use crate::report::words;
@@ -60,7 +60,13 @@ impl Presence {
         }
     }
 
-    fn lost(&mut self, object: &Object, versions: &[Version], history: &History, findings: &mut Findings) {
+    fn lost(
+        &mut self,
+        object: &Object,
+        versions: &[Version],
+        history: &History,
+        findings: &mut Findings,
+    ) {
         self.missing += 1;
         let by = object.needed_by(history);
         let summary = if versions.is_empty() {
@@ -83,28 +89,59 @@ impl Presence {
         let key = object.key.as_str();
         let by = object.needed_by(history);
         if let Some(newest) = versions.first().filter(|newest| *newest != truth) {
-            let version = newest.version.as_ref().map_or_else(String::new, |v| format!("version {v}, "));
+            let version =
+                newest.version.as_ref().map_or_else(String::new, |v| format!("version {v}, "));
             if newest.delete_marker {
                 self.hidden += 1;
-                let summary = format!("A delete marker of {} hides it; it is {by}.", words::minute(newest.modified));
-                findings.add(&code::OBJECT_HIDDEN, key, summary, Some(format!("{version}over {}", described(truth))));
+                let summary = format!(
+                    "A delete marker of {} hides it; it is {by}.",
+                    words::minute(newest.modified)
+                );
+                findings.add(
+                    &code::OBJECT_HIDDEN,
+                    key,
+                    summary,
+                    Some(format!("{version}over {}", described(truth))),
+                );
             } else {
-                let summary = format!("A version of {} lies over it; it is {by}.", words::minute(newest.modified));
+                let summary = format!(
+                    "A version of {} lies over it; it is {by}.",
+                    words::minute(newest.modified)
+                );
                 let detail = format!("{version}{} bytes, over {}", newest.size, described(truth));
                 findings.add(&code::OBJECT_OVERWRITTEN, key, summary, Some(detail));
             }
         }
         let expected = object.size.unwrap_or(truth.size);
-        let detail = object
-            .size
-            .map(|size| format!("{} bytes are recorded, {} are there", words::count(size), words::count(truth.size)));
+        let detail = object.size.map(|size| {
+            format!(
+                "{} bytes are recorded, {} are there",
+                words::count(size),
+                words::count(truth.size)
+            )
+        });
         if truth.size == 0 {
             self.zero_byte += 1;
-            findings.add(&code::OBJECT_EMPTY, key, format!("It has no bytes at all; it is {by}."), detail);
+            findings.add(
+                &code::OBJECT_EMPTY,
+                key,
+                format!("It has no bytes at all; it is {by}."),
+                detail,
+            );
         } else if truth.size < expected {
-            findings.add(&code::OBJECT_TRUNCATED, key, format!("It is shorter than recorded; it is {by}."), detail);
+            findings.add(
+                &code::OBJECT_TRUNCATED,
+                key,
+                format!("It is shorter than recorded; it is {by}."),
+                detail,
+            );
         } else if truth.size > expected {
-            findings.add(&code::OBJECT_SIZE, key, format!("It is longer than recorded; it is {by}."), detail);
+            findings.add(
+                &code::OBJECT_SIZE,
+                key,
+                format!("It is longer than recorded; it is {by}."),
+                detail,
+            );
         } else {
             self.present += 1;
             self.bytes += truth.size;
@@ -138,10 +175,16 @@ impl Presence {
             _ => Count::some("objects", listed, self.needed),
         };
         let (state, reason) = if let Some(why) = failed {
-            (LevelState::CouldNotCheck, Some(format!("the vault's versions can't be listed: {why}")))
+            (
+                LevelState::CouldNotCheck,
+                Some(format!("the vault's versions can't be listed: {why}")),
+            )
         } else if self.unread > 0 {
             let segments = words::counted(self.unread, "index segment");
-            (LevelState::Findings, Some(format!("{segments} can't be read, so some needed packs aren't known")))
+            (
+                LevelState::Findings,
+                Some(format!("{segments} can't be read, so some needed packs aren't known")),
+            )
         } else {
             (LevelState::Passed, None)
         };

@@ -28,7 +28,12 @@ impl Previous {
         let Some(newest) = folders.pop() else { return Self::default() };
         let broken = |findings: &mut Findings, folder: &Path, why: String| {
             let summary = "The previous report can't be relied on.".to_owned();
-            findings.add(&code::REPORT_CHAIN_BROKEN, &folder.display().to_string(), summary, Some(why));
+            findings.add(
+                &code::REPORT_CHAIN_BROKEN,
+                &folder.display().to_string(),
+                summary,
+                Some(why),
+            );
         };
         let (json, report) = match read(&newest, key) {
             Ok(read) => read,
@@ -38,15 +43,26 @@ impl Previous {
             }
         };
         if let Some(named) = &report.previous_report {
-            let before = folders.pop().map(|folder| (fs::read(folder.join(JSON)).unwrap_or_default(), folder));
+            let before = folders
+                .pop()
+                .map(|folder| (fs::read(folder.join(JSON)).unwrap_or_default(), folder));
             match before {
                 Some((bytes, _)) if blake3::hash(&bytes).to_hex().as_str() == named.blake3 => {}
-                Some((_, folder)) => broken(findings, &folder, format!("it is not the one whose hash report {} carries", report.report_id)),
-                None => broken(findings, &newest, format!("the report before it ({}) is gone", named.report_id)),
+                Some((_, folder)) => broken(
+                    findings,
+                    &folder,
+                    format!("it is not the one whose hash report {} carries", report.report_id),
+                ),
+                None => broken(
+                    findings,
+                    &newest,
+                    format!("the report before it ({}) is gone", named.report_id),
+                ),
             }
         }
         let runs = report.jobs.iter().flat_map(|job| &job.runs.shown);
-        let locks = runs.filter_map(|run| Some((run.record_key.clone(), run.lock_until?))).collect();
+        let locks =
+            runs.filter_map(|run| Some((run.record_key.clone(), run.lock_until?))).collect();
         let named = PreviousReport {
             report_id: report.report_id.clone(),
             finished: report.finished,
@@ -73,7 +89,10 @@ impl Previous {
     /// When an earlier report first had a finding.
     pub(super) fn first_seen(&self, code: &str, resource: &str) -> Option<Timestamp> {
         let report = self.report.as_ref()?;
-        let same = report.findings.iter().find(|finding| finding.code == code && finding.resource == resource)?;
+        let same = report
+            .findings
+            .iter()
+            .find(|finding| finding.code == code && finding.resource == resource)?;
         Some(same.first_seen.unwrap_or(report.finished))
     }
 
@@ -85,9 +104,16 @@ impl Previous {
     /// When a restore of a job was last tested with success.
     pub(super) fn restore_tested(&self, host: &str, job: &str) -> Option<Timestamp> {
         let report = self.report.as_ref()?;
-        let here = report.restore_tests.iter().filter(|test| (test.host.as_str(), test.job.as_str()) == (host, job));
-        let passed = here.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
-        let known = report.jobs.iter().find(|known| (known.host.as_str(), known.job.as_str()) == (host, job));
+        let here = report
+            .restore_tests
+            .iter()
+            .filter(|test| (test.host.as_str(), test.job.as_str()) == (host, job));
+        let passed =
+            here.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
+        let known = report
+            .jobs
+            .iter()
+            .find(|known| (known.host.as_str(), known.job.as_str()) == (host, job));
         passed.max(known.and_then(|job| job.last_restore_test))
     }
 }
@@ -96,7 +122,8 @@ impl Previous {
 fn folders(out: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let is_report = |path: &PathBuf| {
-        let digits = |name: &str| name.get(..8).is_some_and(|day| day.bytes().all(|b| b.is_ascii_digit()));
+        let digits =
+            |name: &str| name.get(..8).is_some_and(|day| day.bytes().all(|b| b.is_ascii_digit()));
         path.file_name().and_then(|name| name.to_str()).is_some_and(digits) && path.is_dir()
     };
     let mut folders: Vec<_> = entries.map(|entry| entry.path()).filter(is_report).collect();
@@ -106,10 +133,14 @@ fn folders(out: &Path) -> Vec<PathBuf> {
 
 /// A report whose signature this verifier's own key made.
 fn read(folder: &Path, key: &VerifyingKey) -> Result<(Vec<u8>, Box<Report>), String> {
-    let file = |name: &str| fs::read(folder.join(name)).map_err(|error| format!("{name} can't be read: {error}"));
+    let file = |name: &str| {
+        fs::read(folder.join(name)).map_err(|error| format!("{name} can't be read: {error}"))
+    };
     let (json, signature) = (file(JSON)?, file(SIGNATURE)?);
     let own = AllowedSigners::parse(&key.to_openssh()).map_err(|error| error.to_string())?;
-    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the report").map_err(|error| error.to_string())?;
-    let report = serde_json::from_slice(&json).map_err(|error| format!("{JSON} can't be understood: {error}"))?;
+    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the report")
+        .map_err(|error| error.to_string())?;
+    let report = serde_json::from_slice(&json)
+        .map_err(|error| format!("{JSON} can't be understood: {error}"))?;
     Ok((json, report))
 }

@@ -37,7 +37,8 @@ impl Snapshot {
             what: "a thread of the verifier".into(),
             source: std::io::Error::other(e),
         })??;
-        let reader = SnapshotReader::new(&context.vault, &context.opener, &run, ReadSettings::default())?;
+        let reader =
+            SnapshotReader::new(&context.vault, &context.opener, &run, ReadSettings::default())?;
         Ok(Self { run, reader, secret })
     }
 
@@ -54,7 +55,10 @@ impl Snapshot {
     /// # Errors
     /// If it isn't there, is no file, or can't be read.
     pub(super) async fn file(&self, path: &str) -> Result<Content, Error> {
-        let wrong = |why: &str| Error::Damaged { what: format!("'{path}' in the snapshot"), why: why.into() };
+        let wrong = |why: &str| Error::Damaged {
+            what: format!("'{path}' in the snapshot"),
+            why: why.into(),
+        };
         let path = TreePath::new(path).map_err(|error| wrong(&error.to_string()))?;
         match self.reader.entry(&path).await?.kind {
             EntryKind::File(content) => Ok(content),

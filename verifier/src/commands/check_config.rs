@@ -19,7 +19,9 @@ pub(super) struct CheckConfigArgs {
 
 pub(super) fn run(args: &CheckConfigArgs) -> Result<u8> {
     let Some(path) = keephold_cli::config::find(args.file.as_deref(), FILE) else {
-        return Err(usage("there is no configuration file in /etc/keephold or ~/.config/keephold; name one"));
+        return Err(usage(
+            "there is no configuration file in /etc/keephold or ~/.config/keephold; name one",
+        ));
     };
     let config = Config::read(&path)?;
     let settings = Settings::resolve(&config, &TargetArgs::default(), &Overrides::default())?;
@@ -36,7 +38,13 @@ pub(super) fn run(args: &CheckConfigArgs) -> Result<u8> {
             Some(s) => format!("{word} {}", human::duration(std::time::Duration::from_secs(s))),
             None => format!("no {word}"),
         };
-        out.push_str(&format!("  job      {}/{}: {}, {}\n", job.host, job.name, limit("RPO", job.rpo_s), limit("RTO", job.rto_s)));
+        out.push_str(&format!(
+            "  job      {}/{}: {}, {}\n",
+            job.host,
+            job.name,
+            limit("RPO", job.rpo_s),
+            limit("RTO", job.rto_s)
+        ));
     }
     if settings.jobs.is_empty() {
         out.push_str("  no jobs are expected, so a job that never ran will not be missed\n");

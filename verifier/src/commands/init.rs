@@ -49,7 +49,11 @@ pub(super) fn run(args: &InitArgs) -> Result<u8> {
     let here = dir.display();
     let config = TEMPLATE.replace("/etc/keephold/", &format!("{here}/"));
     for (name, text, purpose) in [
-        ("allowed_signers", SIGNERS, "whose records are believed: put each host's signing_key.pub in it"),
+        (
+            "allowed_signers",
+            SIGNERS,
+            "whose records are believed: put each host's signing_key.pub in it",
+        ),
         ("verify.toml", &config, "what is verified: fill it in"),
     ] {
         if !dir.join(name).exists() {

@@ -11,8 +11,8 @@ use keephold_vault::ids::Fingerprint;
 use keephold_vault::sign::Purpose;
 
 use crate::check::{self, Progress};
-use crate::report::write::write_report;
 use crate::report::text;
+use crate::report::write::write_report;
 use crate::settings::{Config, Depth, FILE, Overrides, Settings};
 use crate::stop::Stop;
 
@@ -66,7 +66,9 @@ pub(super) struct RunArgs {
 
 fn job_name(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
-        Some((host, job)) if !host.is_empty() && !job.is_empty() && !job.contains('/') => Ok((host.into(), job.into())),
+        Some((host, job)) if !host.is_empty() && !job.is_empty() && !job.contains('/') => {
+            Ok((host.into(), job.into()))
+        }
         _ => Err("write it as HOST/JOB".into()),
     }
 }
@@ -102,7 +104,9 @@ pub(super) async fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let report = check::verify(&settings, &stop, &Progress::new(shown)).await?;
     let key = &settings.report_key;
     let written = write_report(&settings.out, &report, |json| Ok(key.sign(Purpose::Report, json)?))
-        .with_context(|| format!("the report could not be written to {}", settings.out.display()))?;
+        .with_context(|| {
+            format!("the report could not be written to {}", settings.out.display())
+        })?;
     let page = std::path::absolute(written.folder.join("report.html")).unwrap_or(written.folder);
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     if args.json {

@@ -32,16 +32,19 @@ pub(super) fn run(args: &VerifyReportArgs) -> Result<u8> {
 }
 
 fn check(file: &Path, signers: &Path) -> Result<String> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("{} can't be read", path.display()));
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("{} can't be read", path.display()));
     let json = read(file)?;
     let mut signature_path = file.as_os_str().to_owned();
     signature_path.push(".sig");
-    let signature = String::from_utf8(read(Path::new(&signature_path))?).context("the signature is no text")?;
+    let signature =
+        String::from_utf8(read(Path::new(&signature_path))?).context("the signature is no text")?;
     let list = AllowedSigners::parse(&String::from_utf8_lossy(&read(signers)?))
         .with_context(|| format!("in {}", signers.display()))?;
     let what = file.display().to_string();
     let signer = list.check(Purpose::Report, &json, &signature, &what).map_err(|error| {
-        anyhow!(error).context("DO NOT RELY on this report: it was changed, or someone else made it")
+        anyhow!(error)
+            .context("DO NOT RELY on this report: it was changed, or someone else made it")
     })?;
     let report: Report = serde_json::from_slice(&json).with_context(|| {
         format!("{what} is signed, but is no report that this version understands")
@@ -85,10 +88,14 @@ mod tests {
         let key = SigningKey::generate("verify1").unwrap();
         let sign = |bytes: &[u8]| Ok(key.sign(Purpose::Report, bytes)?);
         let written = write_report(dir.path(), &samples::failing(), sign).unwrap();
-        let (file, signers) = (written.folder.join("report.json"), dir.path().join("report_key.pub"));
+        let (file, signers) =
+            (written.folder.join("report.json"), dir.path().join("report_key.pub"));
         fs::write(&signers, key.public().to_openssh()).unwrap();
         let text = check(&file, &signers).unwrap();
-        assert!(text.contains("The signature is good: verify1") && text.contains(&written.json_blake3), "{text}");
+        assert!(
+            text.contains("The signature is good: verify1") && text.contains(&written.json_blake3),
+            "{text}"
+        );
 
         let mut json = fs::read(&file).unwrap();
         json[100] ^= 1;

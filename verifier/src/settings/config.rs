@@ -97,12 +97,21 @@ impl Config {
     /// # Errors
     /// A usage error that shows the line that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| usage(format!("the configuration file {} can't be read", path.display())))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            usage(format!("the configuration file {} can't be read", path.display()))
+        })?;
         let config: Self = keephold_cli::config::parse(&text, path)?;
         for (n, job) in config.job.iter().enumerate() {
-            if config.job[..n].iter().any(|other| (&other.host, &other.name) == (&job.host, &job.name)) {
-                return Err(usage(format!("{}: job {}/{} is expected twice", path.display(), job.host, job.name)));
+            if config.job[..n]
+                .iter()
+                .any(|other| (&other.host, &other.name) == (&job.host, &job.name))
+            {
+                return Err(usage(format!(
+                    "{}: job {}/{} is expected twice",
+                    path.display(),
+                    job.host,
+                    job.name
+                )));
             }
         }
         Ok(Self { path: Some(path.to_owned()), text: Some(text), ..config })
@@ -112,10 +121,11 @@ impl Config {
 /// A length of time such as `26h` or `7d`, in seconds.
 fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let span: Span = text
-        .parse()
-        .map_err(|e| de::Error::custom(format!("\"{text}\" is no length of time, for example \"26h\": {e}")))?;
-    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(de::Error::custom)?;
+    let span: Span = text.parse().map_err(|e| {
+        de::Error::custom(format!("\"{text}\" is no length of time, for example \"26h\": {e}"))
+    })?;
+    let length =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(de::Error::custom)?;
     u64::try_from(length.as_secs())
         .ok()
         .filter(|&s| s > 0)
@@ -172,7 +182,10 @@ mod tests {
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");
-            assert_eq!(keephold_cli::exit::exit_of(&read(text).unwrap_err()), keephold_cli::exit::Exit::Usage);
+            assert_eq!(
+                keephold_cli::exit::exit_of(&read(text).unwrap_err()),
+                keephold_cli::exit::Exit::Usage
+            );
         }
     }
 }

@@ -110,10 +110,12 @@ impl Settings {
                 "a report is worth nothing unsigned: run `keephold-verify init` once, then give --report-key FILE",
             ));
         };
-        let out = over.out.clone().or_else(|| config.out.clone()).unwrap_or_else(|| {
-            if config.path.is_some() { OUT.into() } else { "reports".into() }
-        });
-        let scratch = over.scratch.clone().or_else(|| config.scratch.clone()).unwrap_or_else(default_scratch);
+        let out =
+            over.out.clone().or_else(|| config.out.clone()).unwrap_or_else(|| {
+                if config.path.is_some() { OUT.into() } else { "reports".into() }
+            });
+        let scratch =
+            over.scratch.clone().or_else(|| config.scratch.clone()).unwrap_or_else(default_scratch);
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let concurrency = over.concurrency.or(config.concurrency).unwrap_or(threads).clamp(1, 64);
         Ok(Self {
@@ -124,7 +126,8 @@ impl Settings {
             report_key: read_key(report_key)?,
             out,
             depth: over.level.or(config.level).unwrap_or_default(),
-            scratch: std::path::absolute(&scratch).with_context(|| format!("{}", scratch.display()))?,
+            scratch: std::path::absolute(&scratch)
+                .with_context(|| format!("{}", scratch.display()))?,
             pg_bin_dir: over.pg_bin_dir.clone().or_else(|| config.pg_bin_dir.clone()),
             concurrency,
             jobs: config.job.clone(),
@@ -132,7 +135,9 @@ impl Settings {
             only: over.only.clone(),
             config_blake3: match &config.text {
                 Some(text) => blake3::hash(text.as_bytes()).to_hex().to_string(),
-                None => blake3::hash(format!("{} {over:?}", target.url).as_bytes()).to_hex().to_string(),
+                None => {
+                    blake3::hash(format!("{} {over:?}", target.url).as_bytes()).to_hex().to_string()
+                }
             },
             target,
         })
@@ -160,7 +165,12 @@ fn default_scratch() -> PathBuf {
 
 fn read_key(path: &Path) -> Result<SigningKey> {
     use std::os::unix::fs::PermissionsExt;
-    let unread = || format!("the report key {} can't be read: run `keephold-verify init` once to make one", path.display());
+    let unread = || {
+        format!(
+            "the report key {} can't be read: run `keephold-verify init` once to make one",
+            path.display()
+        )
+    };
     let mode = std::fs::metadata(path).with_context(unread)?.permissions().mode();
     if mode & 0o077 != 0 {
         anyhow::bail!(

@@ -34,7 +34,8 @@ impl Signers {
     /// # Errors
     /// Names the file, and the line that is wrong; a usage error if nobody is listed.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("the file of signers {} can't be read", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the file of signers {} can't be read", path.display()))?;
         let signers = Self::parse(&text).with_context(|| format!("in {}", path.display()))?;
         if signers.list.is_empty() {
             return Err(usage(format!(
@@ -62,17 +63,22 @@ impl Signers {
         match record.check_signature(&self.list) {
             Ok(signer) => {
                 let host = &record.key.host;
-                let named = self.list.iter().filter(|(_, key)| key.fingerprint() == signer.fingerprint);
+                let named =
+                    self.list.iter().filter(|(_, key)| key.fingerprint() == signer.fingerprint);
                 let bound = named.map(|(names, _)| names).any(|names| may_sign_for(names, host));
                 if bound || self.unbound.contains(&signer.fingerprint) {
                     Believed::Yes(signer.principal)
                 } else {
-                    Believed::Unknown(format!("it is signed by {}, who may not sign for host {host}", signer.principal))
+                    Believed::Unknown(format!(
+                        "it is signed by {}, who may not sign for host {host}",
+                        signer.principal
+                    ))
                 }
             }
             // The library tells these apart by its words only.
             Err(Error::Signature { why, .. })
-                if why.contains("not among the allowed signers") || why.contains("may not sign for host") =>
+                if why.contains("not among the allowed signers")
+                    || why.contains("may not sign for host") =>
             {
                 Believed::Unknown(why)
             }

@@ -217,7 +217,6 @@ async fn a_lost_tree_node_costs_only_its_own_entries() {
     };
     let lost = children[children.len() / 2].id;
     maker.forget(&lost);
-    let mut entries = entries;
     let root = maker.tree(&mut entries).await.unwrap();
     let mut record = maker.record(root, "2026-11-20T02:00:00Z").await.unwrap();
     record.snapshot.as_mut().unwrap().segments.truncate(1);

@@ -48,17 +48,21 @@ pub(super) fn versions<'a>(
         Some(next)
     })
     .map(move |page| {
-        let mut items =
+        let items =
             page?.children.iter().filter_map(|node| version(node, root)).collect::<Vec<_>>();
-        // Some servers list a page's markers behind all its versions: put back into the order of names, the newest first.
-        items.sort_by(|a, b| {
-            let newest = (b.latest, b.modified).cmp(&(a.latest, a.modified));
-            a.key.as_str().cmp(b.key.as_str()).then(newest)
-        });
-        Ok(futures::stream::iter(items.into_iter().map(Ok)))
+        Ok(futures::stream::iter(together(items).into_iter().map(Ok)))
     })
     .try_flatten()
     .boxed()
+}
+
+/// Puts the versions of each key together, newest first. Amazon sends them so; others (LocalStack) send the delete
+/// markers of a page apart from its versions.
+fn together(mut versions: Vec<Version>) -> Vec<Version> {
+    versions.sort_by(|a, b| {
+        a.key.cmp(&b.key).then(b.latest.cmp(&a.latest)).then(b.modified.cmp(&a.modified))
+    });
+    versions
 }
 
 /// The pages of a listing, as documents. `next` reads from a page how to ask for the one after it.
@@ -142,4 +146,30 @@ fn version(node: &Node, root: &str) -> Option<Version> {
 
 fn key_of(node: &Node, root: &str) -> Option<ObjectKey> {
     ObjectKey::parse(decode(node.text_at(&["Key"])?)?.strip_prefix(root)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_a_key_come_together_newest_first() {
+        let version = |key: &str, second, latest, delete_marker| Version {
+            key: ObjectKey::parse(key).unwrap(),
+            version: Some(VersionId(format!("{key}{second}"))),
+            size: 1,
+            modified: jiff::Timestamp::from_second(second).unwrap(),
+            latest,
+            delete_marker,
+        };
+        let page = vec![
+            version("a", 1, false, false),
+            version("b", 3, true, false),
+            version("b", 1, false, false),
+            version("a", 2, true, true),
+            version("b", 2, false, true),
+        ];
+        let order: Vec<_> = together(page).into_iter().map(|v| v.version.unwrap().0).collect();
+        assert_eq!(order, ["a2", "a1", "b3", "b2", "b1"]);
+    }
 }

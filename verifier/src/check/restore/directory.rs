@@ -34,16 +34,26 @@ pub(super) async fn test(
     test.environment.place = "a scratch folder on the verifier".to_owned();
     // Only the verifier may look into it.
     let folder = tempfile::Builder::new().prefix("keephold-restore-").tempdir_in(scratch);
-    let folder = folder.map_err(|e| Failure::Verifier(format!("no folder can be made in {}: {e}", scratch.display())))?;
+    let folder = folder.map_err(|e| {
+        Failure::Verifier(format!("no folder can be made in {}: {e}", scratch.display()))
+    })?;
     let tested = restore_and_compare(context, &snapshot, &folder, test, findings).await;
     let start = Instant::now();
     let path = folder.path().to_owned();
     let removed = tokio::task::spawn_blocking(move || remove(folder)).await;
     test.durations.teardown_s = seconds(start);
     test.cleanup = match removed {
-        Ok(Ok(())) => Cleanup { done: true, detail: Some("the scratch folder was removed".to_owned()) },
-        Ok(Err(error)) => Cleanup { done: false, detail: Some(format!("{} is still there: {error}", path.display())) },
-        Err(error) => Cleanup { done: false, detail: Some(format!("{} is still there: {error}", path.display())) },
+        Ok(Ok(())) => {
+            Cleanup { done: true, detail: Some("the scratch folder was removed".to_owned()) }
+        }
+        Ok(Err(error)) => Cleanup {
+            done: false,
+            detail: Some(format!("{} is still there: {error}", path.display())),
+        },
+        Err(error) => Cleanup {
+            done: false,
+            detail: Some(format!("{} is still there: {error}", path.display())),
+        },
     };
     tested
 }
@@ -71,14 +81,17 @@ async fn restore_and_compare(
         return Err(Failure::Verifier(format!("there is no room to restore to: {full}")));
     }
     let restored = restored?;
-    let problems = blocking(move || sink.target.finish()).await?.map_err(|error| Failure::Verifier(told(&error)))?;
+    let problems = blocking(move || sink.target.finish())
+        .await?
+        .map_err(|error| Failure::Verifier(told(&error)))?;
     test.durations.restore_s = seconds(start);
     test.bytes_restored = Some(restored.bytes);
     test.tier = Some(if failures.count == 0 { Tier::Restored } else { Tier::Decrypted });
 
     let start = Instant::now();
     context.progress.at(format!("comparing {}/{} #{}", test.host, test.job, test.seq));
-    let entries = Entries::new(Handle::current(), snapshot.reader.clone(), snapshot.secret.blob_namer());
+    let entries =
+        Entries::new(Handle::current(), snapshot.reader.clone(), snapshot.secret.blob_namer());
     let options = compare::Options { owners, xattrs: root, times: true };
     let stop = context.stop.clone();
     let compared = blocking(move || {
@@ -117,21 +130,28 @@ fn compare_trees(
     let more_problems = problems.total() > problems.first.len() as u64;
     let is_local = |difference: &Difference| {
         use keephold_files::compare::What;
-        let metadata = matches!(difference.what, What::Owner | What::Group | What::Mode | What::Xattr | What::Time);
+        let metadata = matches!(
+            difference.what,
+            What::Owner | What::Group | What::Mode | What::Xattr | What::Time
+        );
         let named = difference.path.as_ref().is_some_and(|path| excused.contains(path));
         (named && (metadata || difference.what == What::Missing)) || (metadata && more_problems)
     };
     let (mut serious, mut local, mut first) = (0, 0, Vec::new());
     let compared = {
-        let mut compare = Compare::start(base, &mut entries, options).map_err(|e| Failure::Verifier(told(&e)))?;
-        while let Some(difference) = compare.next() {
+        let mut compare =
+            Compare::start(base, &mut entries, options).map_err(|e| Failure::Verifier(told(&e)))?;
+        for difference in compare.by_ref() {
             if stopped() {
                 break;
             }
             let here = is_local(&difference);
             *(if here { &mut local } else { &mut serious }) += 1;
             if first.len() < DIFFERENCES_MAX {
-                first.push(format!("{difference}{}", if here { " (could not be set here)" } else { "" }));
+                first.push(format!(
+                    "{difference}{}",
+                    if here { " (could not be set here)" } else { "" }
+                ));
             }
         }
         compare.compared()
@@ -159,7 +179,10 @@ fn judge(
     test.checks = vec![
         count("entries that could not be restored", 0, failed),
         // Sockets, and what can't be made here, are in the snapshot and not on the disk.
-        Check { ok: compared.entries + compared.local >= wanted || failed + compared.serious > 0, ..count("entries compared", wanted, compared.entries) },
+        Check {
+            ok: compared.entries + compared.local >= wanted || failed + compared.serious > 0,
+            ..count("entries compared", wanted, compared.entries)
+        },
         count("entries that differ", 0, compared.serious),
     ];
     told.extend(compared.first);
@@ -168,28 +191,44 @@ fn judge(
     if failed > 0 {
         test.result = RestoreResult::Failed;
         let why = format!("{} could not be restored", words::counted(failed, "part"));
-        return Err(Failure::Backup(example.map_or(why.clone(), |one| format!("{why}, the first of them {one}"))));
+        return Err(Failure::Backup(
+            example.map_or(why.clone(), |one| format!("{why}, the first of them {one}")),
+        ));
     }
     test.tier = Some(Tier::Compared);
     if wanted > 0 && compared.entries == 0 {
-        return Err(Failure::Backup("nothing was compared, although the snapshot is not empty".to_owned()));
+        return Err(Failure::Backup(
+            "nothing was compared, although the snapshot is not empty".to_owned(),
+        ));
     }
     if compared.serious > 0 {
         test.result = RestoreResult::Different;
-        let summary = format!("{} of {} is not as recorded.", words::counted(compared.serious, "thing"), words::counted(wanted, "entrie"));
+        let summary = format!(
+            "{} of {} is not as recorded.",
+            words::counted(compared.serious, "thing"),
+            words::counted(wanted, "entrie")
+        );
         findings.add(&code::TREE_DIFFERS, &name, summary, example);
         return Ok(());
     }
     test.result = RestoreResult::Passed;
     if compared.local > 0 {
         let number = words::counted(compared.local, "thing");
-        let summary = format!("{number} could not be set on the verifier's scratch file system, so they were not compared.");
-        let finding = Finding { severity: Severity::Warning, detail: example, ..code::TREE_DIFFERS.about(&name, summary) };
+        let summary = format!(
+            "{number} could not be set on the verifier's scratch file system, so they were not compared."
+        );
+        let finding = Finding {
+            severity: Severity::Warning,
+            detail: example,
+            ..code::TREE_DIFFERS.about(&name, summary)
+        };
         findings.push(&code::TREE_DIFFERS, finding);
     }
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Failure::Verifier(error.to_string()))
 }

@@ -99,7 +99,8 @@ impl std::fmt::Debug for IdCheck {
 impl DataCheck for IdCheck {
     fn update(&mut self, bytes: &[u8]) {
         // Longer than any blob is wrong already; one byte more than a blob shows it.
-        let room = (keephold_vault::limits::BLOB_LEN_MAX as usize + 1).saturating_sub(self.bytes.len());
+        let room =
+            (keephold_vault::limits::BLOB_LEN_MAX as usize + 1).saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 

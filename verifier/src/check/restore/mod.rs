@@ -1,5 +1,6 @@
 //! Test restores: the newest good snapshot of every job, for real, compared, and removed again whatever happens.
 
+mod database;
 mod directory;
 mod expected;
 mod postgres;
@@ -21,7 +22,8 @@ use super::jobs;
 use super::snapshot::Snapshot;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Bounded, Cleanup, Count, Durations, Environment, Level, LevelResult, LevelState, RestoreResult, RestoreTest,
+    Bounded, Cleanup, Count, Durations, Environment, Level, LevelResult, LevelState, RestoreResult,
+    RestoreTest,
 };
 use crate::report::words;
 
@@ -41,7 +43,11 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        if is_about_object(&error) { Self::Backup(told(&error)) } else { Self::Verifier(told(&error)) }
+        if is_about_object(&error) {
+            Self::Backup(told(&error))
+        } else {
+            Self::Verifier(told(&error))
+        }
     }
 }
 
@@ -71,7 +77,8 @@ pub(super) async fn check(
         finish(&mut test, tested, findings)?;
         tests.push(test);
     }
-    let done = tests.iter().filter(|test| test.result != RestoreResult::CouldNotCheck).count() as u64;
+    let done =
+        tests.iter().filter(|test| test.result != RestoreResult::CouldNotCheck).count() as u64;
     let (state, reason) = if newest.is_empty() {
         (LevelState::CouldNotCheck, Some("there is no snapshot that can be believed".to_owned()))
     } else if done == 0 {
@@ -110,13 +117,22 @@ fn prepared(context: &Context<'_>, run: &Run, by: &str) -> RestoreTest {
         entries_compared: None,
         bytes_restored: None,
         differences: Bounded::none(),
-        environment: Environment { place: String::new(), server_version: None, source_version: None, role: None },
+        environment: Environment {
+            place: String::new(),
+            server_version: None,
+            source_version: None,
+            role: None,
+        },
         cleanup: Cleanup { done: true, detail: None },
     }
 }
 
 /// Ends a test: its verdict, its time, and what is to be said of it.
-fn finish(test: &mut RestoreTest, tested: Result<(), Failure>, findings: &mut Findings) -> Result<()> {
+fn finish(
+    test: &mut RestoreTest,
+    tested: Result<(), Failure>,
+    findings: &mut Findings,
+) -> Result<()> {
     let name = format!("{}/{} #{}", test.host, test.job, test.seq);
     let durations = &mut test.durations;
     durations.total_s = durations.download_s + durations.restore_s + durations.checks_s;
@@ -125,7 +141,12 @@ fn finish(test: &mut RestoreTest, tested: Result<(), Failure>, findings: &mut Fi
         Err(Failure::Stopped(error)) => return Err(error),
         Err(Failure::Backup(why)) => {
             test.result = RestoreResult::Failed;
-            findings.add(&code::RESTORE_FAILED, &name, "The snapshot could not be restored.".to_owned(), Some(why.clone()));
+            findings.add(
+                &code::RESTORE_FAILED,
+                &name,
+                "The snapshot could not be restored.".to_owned(),
+                Some(why.clone()),
+            );
             test.failure = Some(why);
         }
         Err(Failure::Verifier(why)) => {
@@ -142,7 +163,8 @@ fn finish(test: &mut RestoreTest, tested: Result<(), Failure>, findings: &mut Fi
         test.rto_met = Some(met);
         if !met {
             let took = words::seconds(test.durations.total_s);
-            let summary = format!("The restore took {took}; the RTO is {}.", words::whole_seconds(target_s));
+            let summary =
+                format!("The restore took {took}; the RTO is {}.", words::whole_seconds(target_s));
             findings.add(&code::RTO_MISSED, &name, summary, None);
         }
     }

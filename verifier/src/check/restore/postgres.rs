@@ -1,49 +1,31 @@
 //! A PostgreSQL server: roles and each database restored into a throw-away server of the same major version, dumped again
 //! and compared table by table with what was counted at the source, indexes checked, everything removed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use keephold_postgres::Error as PgError;
-use keephold_postgres::archive::ArchiveSummary;
-use keephold_postgres::cluster::{Cluster, ClusterOptions, DifferenceKind, compare};
+use keephold_postgres::cluster::{Cluster, ClusterOptions};
 use keephold_postgres::programs::Programs;
 use keephold_vault::record::{DatabaseReport, PgReport};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
+use super::database::{Fetched, Results, check_indexes, compare_database};
 use super::remove::remove;
 use super::{DIFFERENCES_MAX, Failure, bounded, seconds};
 use crate::check::content::counts;
 use crate::check::context::Context;
 use crate::check::findings::Findings;
 use crate::check::snapshot::{self, Snapshot};
-use crate::report::catalogue::{self as code, Code};
-use crate::report::model::{Bounded, Check, Cleanup, Finding, RestoreResult, RestoreTest, Severity, TableResult, Tier};
+use crate::report::catalogue as code;
+use crate::report::model::{
+    Bounded, Check, Cleanup, Finding, RestoreResult, RestoreTest, Severity, Tier,
+};
 use crate::report::words;
 
-/// Tables that stand in a report.
-const TABLES_MAX: usize = 500;
 /// Name of PostgreSQL's first superuser unless someone chose another.
 const SUPERUSER: &str = "postgres";
-
-/// What was fetched for one database.
-struct Fetched {
-    report: DatabaseReport,
-    archive: PathBuf,
-    counted: ArchiveSummary,
-}
-
-/// What a test has found so far.
-#[derive(Default)]
-struct Results {
-    tables: Vec<TableResult>,
-    tables_more: u64,
-    differences: Vec<String>,
-    checks: Vec<Check>,
-    serious: u64,
-    failed: Vec<String>,
-}
 
 /// Restores and compares a server's snapshot.
 pub(super) async fn test(
@@ -54,16 +36,36 @@ pub(super) async fn test(
 ) -> Result<(), Failure> {
     let scratch = &context.settings.scratch;
     test.environment.place = "a throw-away server on the verifier".to_owned();
-    let pg = snapshot.postgres().cloned().ok_or_else(|| Failure::Backup("its record says nothing of a server".to_owned()))?;
+    let pg = snapshot
+        .postgres()
+        .cloned()
+        .ok_or_else(|| Failure::Backup("its record says nothing of a server".to_owned()))?;
     test.environment.source_version = Some(pg.server_version.clone());
-    let major = major(&pg.server_version).ok_or_else(|| Failure::Backup(format!("'{}' is no version of PostgreSQL", pg.server_version)))?;
+    let major = major(&pg.server_version).ok_or_else(|| {
+        Failure::Backup(format!("'{}' is no version of PostgreSQL", pg.server_version))
+    })?;
     let folder = tempfile::Builder::new().prefix("keephold-restore-").tempdir_in(scratch);
-    let folder = folder.map_err(|e| Failure::Verifier(format!("no folder can be made in {}: {e}", scratch.display())))?;
-    let programs = Programs::search(context.settings.pg_bin_dir.as_deref(), std::env::var_os("PATH").as_deref());
+    let folder = folder.map_err(|e| {
+        Failure::Verifier(format!("no folder can be made in {}: {e}", scratch.display()))
+    })?;
+    let programs = Programs::search(
+        context.settings.pg_bin_dir.as_deref(),
+        std::env::var_os("PATH").as_deref(),
+    );
 
     let mut results = Results::default();
     let mut cluster = None;
-    let work = work(context, snapshot, &pg, (&programs, major), &folder, &mut cluster, test, &mut results, findings);
+    let work = work(
+        context,
+        snapshot,
+        &pg,
+        (&programs, major),
+        &folder,
+        &mut cluster,
+        test,
+        &mut results,
+        findings,
+    );
     let tested = match context.stop.unless_set(work).await {
         Ok(tested) => tested,
         Err(stopped) => Err(Failure::Stopped(stopped)),
@@ -78,7 +80,8 @@ pub(super) async fn test(
         return Err(Failure::Backup(first.clone()));
     }
     test.tier = Some(Tier::Compared);
-    test.result = if results.serious == 0 { RestoreResult::Passed } else { RestoreResult::Different };
+    test.result =
+        if results.serious == 0 { RestoreResult::Passed } else { RestoreResult::Different };
     Ok(())
 }
 
@@ -100,13 +103,21 @@ async fn teardown(cluster: Option<Cluster>, folder: TempDir, test: &mut RestoreT
     }
     test.durations.teardown_s = seconds(start);
     test.cleanup = if left.is_empty() {
-        Cleanup { done: true, detail: Some("the server was stopped, its folder and the dumps were removed".to_owned()) }
+        Cleanup {
+            done: true,
+            detail: Some(
+                "the server was stopped, its folder and the dumps were removed".to_owned(),
+            ),
+        }
     } else {
         Cleanup { done: false, detail: Some(left.join("; ")) }
     };
 }
 
-#[expect(clippy::too_many_arguments, reason = "what is torn down and reported belongs to the caller")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is torn down and reported belongs to the caller"
+)]
 async fn work(
     context: &Context<'_>,
     snapshot: &Snapshot,
@@ -138,7 +149,8 @@ async fn work(
 
     let start = Instant::now();
     context.progress.at(format!("starting PostgreSQL {major} for {name}"));
-    let server = cluster.insert(start_server(context, pg, programs, major, &globals, results).await?);
+    let server =
+        cluster.insert(start_server(context, pg, programs, major, &globals, results).await?);
     test.environment.server_version = Some(server.version().to_owned());
     test.environment.role = Some(superuser(&globals));
     restore_globals(server, &globals, &name, results, findings).await?;
@@ -148,7 +160,8 @@ async fn work(
         let jobs = u32::try_from(context.settings.concurrency).unwrap_or(1);
         match server.restore_database(&one.archive, &one.report.name, jobs).await {
             Ok(done) => {
-                let notes = done.notes.iter().map(|note| format!("database '{}': {note}", one.report.name));
+                let notes =
+                    done.notes.iter().map(|note| format!("database '{}': {note}", one.report.name));
                 results.differences.extend(notes);
                 restored.push(one);
             }
@@ -179,7 +192,9 @@ async fn work(
 /// Writes a dump to the scratch folder, since a parallel restore needs a file.
 async fn fetch(snapshot: &Snapshot, database: &DatabaseReport, to: &Path) -> Result<(), Failure> {
     let content = snapshot.file(&database.dump).await?;
-    let failed = |error: std::io::Error| Failure::Verifier(format!("{} can't be written: {error}", to.display()));
+    let failed = |error: std::io::Error| {
+        Failure::Verifier(format!("{} can't be written: {error}", to.display()))
+    };
     let mut file = tokio::fs::File::create(to).await.map_err(failed)?;
     let mut reader = snapshot.reader.content(&content);
     while let Some(piece) = snapshot::next(&mut reader).await {
@@ -230,10 +245,17 @@ async fn restore_globals(
         ok: wrong.is_empty(),
     });
     if let Some(first) = wrong.first() {
-        let summary = format!("{} for roles and tablespaces could not be restored.", words::counted(wrong.len() as u64, "statement"));
+        let summary = format!(
+            "{} for roles and tablespaces could not be restored.",
+            words::counted(wrong.len() as u64, "statement")
+        );
         let detail = Some(format!("{}: {}", first.statement, first.error));
         let resource = format!("{name}: globals.sql");
-        let finding = Finding { severity: Severity::Warning, detail, ..code::SCHEMA_DIFFERS.about(&resource, summary) };
+        let finding = Finding {
+            severity: Severity::Warning,
+            detail,
+            ..code::SCHEMA_DIFFERS.about(&resource, summary)
+        };
         findings.push(&code::SCHEMA_DIFFERS, finding);
     }
     let told = wrong.iter().map(|one| format!("globals.sql: {}: {}", one.statement, one.error));
@@ -241,90 +263,9 @@ async fn restore_globals(
     Ok(())
 }
 
-/// Holds what was restored against what was counted as the dump passed at the source.
-fn compare_database(one: &Fetched, digest: &ArchiveSummary, name: &str, results: &mut Results, findings: &mut Findings) {
-    let database = &one.report.name;
-    for table in &one.counted.tables {
-        let found = digest.tables.iter().find(|other| (&other.schema, &other.name) == (&table.schema, &table.name));
-        if results.tables.len() >= TABLES_MAX {
-            results.tables_more += 1;
-            continue;
-        }
-        results.tables.push(TableResult {
-            database: database.clone(),
-            schema: table.schema.clone(),
-            table: table.name.clone(),
-            rows_expected: table.set.rows,
-            rows_found: found.map(|other| other.set.rows),
-            // Columns in another order give every row another hash.
-            hash_ok: found.filter(|other| other.columns == table.columns).map(|other| other.set == table.set),
-        });
-    }
-    let mut by_code: Vec<(&'static Code, u64, String)> = Vec::new();
-    for difference in compare(&one.counted, digest) {
-        let text = format!("database '{database}': {difference}");
-        if difference.kind.is_serious() {
-            results.serious += 1;
-            let code: &'static Code = match difference.kind {
-                DifferenceKind::Content => &code::ROW_HASH_DIFFERS,
-                DifferenceKind::Definitions => &code::SCHEMA_DIFFERS,
-                _ => &code::ROWS_DIFFER,
-            };
-            match by_code.iter_mut().find(|(known, ..)| known.id == code.id) {
-                Some((_, count, _)) => *count += 1,
-                None => by_code.push((code, 1, difference.to_string())),
-            }
-        }
-        results.differences.push(text);
-    }
-    for (code, count, first) in by_code {
-        let summary = format!("The restored database '{database}' differs from the one that was dumped: {}.", words::counted(count, "difference"));
-        findings.add(code, &format!("{name}: {database}"), summary, Some(first));
-    }
-    let rows: u64 = one.counted.rows();
-    results.checks.push(Check {
-        name: format!("rows of database '{database}'"),
-        expected: words::count(rows),
-        found: words::count(digest.rows()),
-        ok: rows == digest.rows(),
-    });
-}
-
-async fn check_indexes(
-    server: &Cluster,
-    database: &str,
-    name: &str,
-    results: &mut Results,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
-    let checked = server.amcheck(database).await.map_err(verifier)?;
-    let resource = format!("{name}: {database}");
-    if let Some(why) = checked.unavailable {
-        let summary = "The indexes of the restored database could not be checked.".to_owned();
-        let finding = Finding { severity: Severity::Warning, detail: Some(why.clone()), ..code::UNCHECKED_RESTORE.about(&resource, summary) };
-        findings.push(&code::UNCHECKED_RESTORE, finding);
-        results.checks.push(Check { name: format!("amcheck of database '{database}'"), expected: "sound".to_owned(), found: why, ok: false });
-        return Ok(());
-    }
-    if let Some(first) = checked.findings.first() {
-        let summary = format!("{} of the restored database '{database}' isn't sound.", words::counted(checked.findings.len() as u64, "index"));
-        findings.add(&code::AMCHECK_FAILED, &resource, summary, Some(first.clone()));
-        results.serious += checked.findings.len() as u64;
-        results.differences.extend(checked.findings.iter().take(DIFFERENCES_MAX).cloned());
-    }
-    let (all, bad) = (checked.indexes, checked.findings.len() as u64);
-    results.checks.push(Check {
-        name: format!("amcheck of database '{database}': sound indexes"),
-        expected: words::count(all),
-        found: words::count(all.saturating_sub(bad)),
-        ok: bad == 0,
-    });
-    Ok(())
-}
-
 /// What the throw-away server or its programs fail with says nothing about the backup.
 #[expect(clippy::needless_pass_by_value, reason = "taken by map_err")]
-fn verifier(error: PgError) -> Failure {
+pub(super) fn verifier(error: PgError) -> Failure {
     let hint = error.hint();
     Failure::Verifier(if hint.is_empty() { error.to_string() } else { format!("{error}; {hint}") })
 }
@@ -370,6 +311,9 @@ mod tests {
         assert_eq!(superuser(sql), "big \"boss");
         assert_eq!(superuser(&format!("{sql}ALTER ROLE postgres WITH SUPERUSER X;\n")), "postgres");
         assert_eq!(superuser(""), "postgres");
-        assert_eq!((major("15.18 (Debian)"), major("16beta1"), major("x")), (Some(15), Some(16), None));
+        assert_eq!(
+            (major("15.18 (Debian)"), major("16beta1"), major("x")),
+            (Some(15), Some(16), None)
+        );
     }
 }

@@ -42,7 +42,7 @@ mod tests {
         let (top, inner) = (folder.path().to_owned(), folder.path().join("a/b"));
         fs::create_dir_all(&inner).unwrap();
         fs::write(inner.join("file"), "x").unwrap();
-        fs::set_permissions(&inner, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&inner, Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(top.join("a"), Permissions::from_mode(0o500)).unwrap();
         remove(folder).unwrap();
         assert!(!top.exists());
