@@ -108,15 +108,17 @@ const KEEP_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 20);
 
 /// Reads a duration such as `35d`, `8 weeks`, `1 year`; days are of 24 hours, months and years as from today.
 pub(crate) fn keep(text: &str, setting: &str) -> Result<SignedDuration> {
-    let span: Span = text
-        .parse()
-        .map_err(|e| usage(format!("{setting} = \"{text}\" is no length of time, for example \"35d\": {e}")))?;
+    let span: Span = text.parse().map_err(|e| {
+        usage(format!("{setting} = \"{text}\" is no length of time, for example \"35d\": {e}"))
+    })?;
     let today = jiff::ZonedDateTime::now();
     let length = span
         .to_duration(SpanRelativeTo::from(&today))
         .map_err(|e| usage(format!("{setting} = \"{text}\": {e}")))?;
     if length <= SignedDuration::ZERO || length > KEEP_MAX {
-        return Err(usage(format!("{setting} = \"{text}\" must be more than nothing and at most 20 years")));
+        return Err(usage(format!(
+            "{setting} = \"{text}\" must be more than nothing and at most 20 years"
+        )));
     }
     Ok(length)
 }
@@ -188,7 +190,11 @@ impl DirectoryTable {
             return Err(usage(format!("job '{}' names no paths", self.name)));
         }
         if let Some(relative) = self.paths.iter().find(|p| !p.is_absolute()) {
-            return Err(usage(format!("job '{}': '{}' is no absolute path", self.name, relative.display())));
+            return Err(usage(format!(
+                "job '{}': '{}' is no absolute path",
+                self.name,
+                relative.display()
+            )));
         }
         let options = Options {
             exclude: self.exclude.clone(),

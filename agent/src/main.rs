@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod notes;
 mod open;
+mod reading;
 mod run;
 mod source;
 mod unchanged;
@@ -32,6 +33,11 @@ struct Cli {
 enum Command {
     Init(commands::init::InitArgs),
     Backup(commands::backup::BackupArgs),
+    Snapshots(Box<commands::snapshots::SnapshotsArgs>),
+    Ls(Box<commands::ls::LsArgs>),
+    Restore(Box<commands::restore::RestoreArgs>),
+    Dump(Box<commands::dump::DumpArgs>),
+    Diff(Box<commands::diff::DiffArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
 }
 
@@ -40,13 +46,31 @@ fn main() -> ExitCode {
     logging::init(&cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error).context("the program could not start")),
+        Err(error) => {
+            return fail(&anyhow::Error::from(error).context("the program could not start"));
+        }
     };
     let quiet = cli.log.quiet;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Init(args) => commands::init::run(args).await,
             Command::Backup(args) => commands::backup::run(args, quiet).await,
+            Command::Snapshots(args) => {
+                commands::snapshots::run(&args, &args.read.open(false).await?, &mut stdout()).await
+            }
+            Command::Ls(args) => {
+                commands::ls::run(&args, &args.read.open(true).await?, &mut stdout()).await
+            }
+            Command::Restore(args) => {
+                commands::restore::run(&args, &args.read.open(true).await?, quiet, &mut stdout())
+                    .await
+            }
+            Command::Dump(args) => {
+                commands::dump::run(&args, &args.read.open(true).await?, &mut stdout()).await
+            }
+            Command::Diff(args) => {
+                commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
+            }
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });
@@ -56,15 +80,44 @@ fn main() -> ExitCode {
     }
 }
 
+/// Buffered: a listing of a million lines is not a million writes.
+fn stdout() -> std::io::BufWriter<std::io::Stdout> {
+    std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout())
+}
+
 #[expect(clippy::print_stderr, reason = "the one place where errors are told")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     // Who reads our output may have had enough: that is no failure of ours.
     let closed = error.chain().any(|c| {
-        c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        c.downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if closed {
         return Exit::Done.into();
     }
     eprint!("{}", render(error));
     exit_of(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Every help page, as a terminal shows it: a change of any word is seen in review.
+    #[test]
+    fn help_is_as_agreed() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut pages = command.render_long_help().to_string();
+        let names: Vec<String> =
+            command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        for name in names.iter().filter(|n| *n != "help") {
+            if let Some(page) = command.find_subcommand_mut(name) {
+                pages.push_str(&format!("\n{:=<100}\n{}", "", page.render_long_help()));
+            }
+        }
+        insta::assert_snapshot!("help", pages);
+    }
 }

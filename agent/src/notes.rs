@@ -56,7 +56,10 @@ mod tests {
         }
         assert_eq!(notes.status(), Status::Warning);
         notes.add(Level::Error, "root_missing", "/srv is not there");
-        assert_eq!((notes.list.len(), notes.total, notes.status()), (Record::MESSAGES_MAX, 1001, Status::Failed));
+        assert_eq!(
+            (notes.list.len(), notes.total, notes.status()),
+            (Record::MESSAGES_MAX, 1001, Status::Failed)
+        );
         assert!(notes.list.iter().any(|m| m.level == Level::Error));
     }
 }

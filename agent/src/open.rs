@@ -32,7 +32,9 @@ impl OpenVault {
         let store = target.open()?;
         let policy = target.options.lock;
         let protection = ensure_lockable(&*store, policy).await?;
-        let (config, config_version) = true_config(&*store, &keys).await.context("opening the vault")?;
+        let (config, config_version) =
+            true_config(&*store, &keys).await.context("opening the vault")?;
+        config.check_secret(&keys.secret)?;
         let folder = cache.join(config.id.to_string());
         keephold_cli::keys::private_folder(&folder)?;
         crate::run::note_cache(cache, &keys.fingerprint, &config.id)?;
@@ -47,11 +49,19 @@ impl OpenVault {
 }
 
 /// Reads the `vault.json` that the host has pinned, past newer versions and delete markers that may hide it.
-async fn true_config(store: &dyn Store, keys: &HostKeys) -> Result<(VaultConfig, Option<VersionId>)> {
+async fn true_config(
+    store: &dyn Store,
+    keys: &HostKeys,
+) -> Result<(VaultConfig, Option<VersionId>)> {
     let key = ObjectKey::vault_config();
-    let listed: Result<Vec<_>, StoreError> = store.list_versions(&Prefix::exact(&key)).try_collect().await;
+    let listed: Result<Vec<_>, StoreError> =
+        store.list_versions(&Prefix::exact(&key)).try_collect().await;
     let versions: Vec<_> = match listed {
-        Ok(list) => list.into_iter().filter(|v| v.key == key && !v.delete_marker).map(|v| v.version).collect(),
+        Ok(list) => list
+            .into_iter()
+            .filter(|v| v.key == key && !v.delete_marker)
+            .map(|v| v.version)
+            .collect(),
         // Without the right to list versions, the newest one must do.
         Err(StoreError::Denied { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
@@ -68,7 +78,9 @@ async fn true_config(store: &dyn Store, keys: &HostKeys) -> Result<(VaultConfig,
     let bytes = match store.get(&key, None, CONFIG_LEN_MAX).await {
         Ok(bytes) => bytes,
         Err(StoreError::NotFound { target, .. }) => {
-            anyhow::bail!("there is no vault at {target}: run `keephold init --vault {target}` first, or check the URL")
+            anyhow::bail!(
+                "there is no vault at {target}: run `keephold init --vault {target}` first, or check the URL"
+            )
         }
         Err(error) => return Err(error.into()),
     };

@@ -111,7 +111,11 @@ impl Reader {
     pub(crate) fn open(path: &Path) -> Self {
         let packs = read_packs(&packs_path(path));
         let file = File::open(path).ok().filter(|_| packs.is_some());
-        let blocks = file.map(|file| Blocks { file: BufReader::with_capacity(1 << 18, file), block: vec![], at: 0 });
+        let blocks = file.map(|file| Blocks {
+            file: BufReader::with_capacity(1 << 18, file),
+            block: vec![],
+            at: 0,
+        });
         let mut reader = Self { blocks, next: None, packs: packs.unwrap_or_default() };
         reader.advance();
         reader
@@ -139,7 +143,9 @@ impl Reader {
         }
         let seen = self.next.take().map(|(_, seen)| seen);
         self.advance();
-        seen.filter(|seen| seen.mark == Mark::of(&walked.stat) && same_kind(&seen.kind, walked.kind))
+        seen.filter(|seen| {
+            seen.mark == Mark::of(&walked.stat) && same_kind(&seen.kind, walked.kind)
+        })
     }
 
     /// The table of packs that [`Seen`] entries refer to, as this run numbers them.
@@ -199,9 +205,11 @@ impl Writer {
     /// before [`finish`](Self::finish).
     pub(crate) fn create(path: &Path) -> Result<(Self, Trace)> {
         let folder = path.parent().context("the cache has no folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("the cache folder {} can't be made", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("the cache folder {} can't be made", folder.display()))?;
         let open = |path: &Path| {
-            let file = File::create(path).with_context(|| format!("{} can't be written", path.display()))?;
+            let file = File::create(path)
+                .with_context(|| format!("{} can't be written", path.display()))?;
             Ok::<_, anyhow::Error>(BufWriter::with_capacity(1 << 18, file))
         };
         let list = Self {
@@ -223,7 +231,8 @@ impl Writer {
         packs: &[PackHandle],
         known: &Known,
     ) -> Result<()> {
-        let packs = packs.iter().filter_map(|&p| known.name(p)).map(|p| self.packs.number(p)).collect();
+        let packs =
+            packs.iter().filter_map(|&p| known.name(p)).map(|p| self.packs.number(p)).collect();
         self.add(walked, entry, Packs::Known(packs))
     }
 
@@ -234,7 +243,13 @@ impl Writer {
     }
 
     /// Notes an entry whose content, if any, was read in this run: the last `blobs` blobs are its.
-    pub(crate) fn add_read(&mut self, walked: &Walked, entry: &Entry, blobs: u64, now_s: i64) -> Result<()> {
+    pub(crate) fn add_read(
+        &mut self,
+        walked: &Walked,
+        entry: &Entry,
+        blobs: u64,
+        now_s: i64,
+    ) -> Result<()> {
         if walked.stat.ctime.seconds >= now_s - RACY_S && walked.kind == Kind::File {
             return self.add_lost(walked, entry.meta.clone(), blobs);
         }
@@ -262,8 +277,11 @@ impl Writer {
         self.rows.write_all(&[0; 36])?;
         self.rows.flush()?;
         let (rows, blobs) = (self.path.with_extension("rows"), self.path.with_extension("blobs"));
-        let mut input =
-            Blocks { file: BufReader::with_capacity(1 << 18, File::open(&rows)?), block: vec![], at: 0 };
+        let mut input = Blocks {
+            file: BufReader::with_capacity(1 << 18, File::open(&rows)?),
+            block: vec![],
+            at: 0,
+        };
         let mut ids = BufReader::with_capacity(1 << 18, File::open(&blobs)?);
         let done = self.path.with_extension("new");
         let mut output = BufWriter::with_capacity(1 << 18, File::create(&done)?);
@@ -353,7 +371,9 @@ mod bytes {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         <&[u8]>::deserialize(deserializer).map(<[u8]>::to_vec)
     }
 }

@@ -12,8 +12,9 @@ use crate::exit::usage;
 /// # Errors
 /// A usage error that names the file and shows the line that is wrong.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| usage(format!("the configuration file {} can't be read", path.display())))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        usage(format!("the configuration file {} can't be read", path.display()))
+    })?;
     parse(&text, path)
 }
 
@@ -22,7 +23,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// As [`read`].
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
-    toml::from_str(text).map_err(|error| usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
+    toml::from_str(text)
+        .map_err(|error| usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
 }
 
 /// The configuration file to use: the one that is named, or the first of the usual places that exists.

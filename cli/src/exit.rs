@@ -96,7 +96,10 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Config { .. }))
-            || matches!(cause.downcast_ref::<VaultError>(), Some(VaultError::Store(StoreError::Config { .. })))
+            || matches!(
+                cause.downcast_ref::<VaultError>(),
+                Some(VaultError::Store(StoreError::Config { .. }))
+            )
     });
     if is_usage { Exit::Usage } else { Exit::Failed }
 }

@@ -61,15 +61,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_right() {
-        assert_eq!([0, 1023, 1024, 1536, 10_240, 1_048_575, 1 << 30].map(bytes), [
-            "0 B", "1023 B", "1.00 KiB", "1.50 KiB", "10.0 KiB", "1.00 MiB", "1.00 GiB"
-        ]);
-        assert_eq!([5, 7_400, 185_000, 7_800_000].map(|ms| duration(Duration::from_millis(ms))), [
-            "5 ms",
-            "7.4 s",
-            "3 min 05 s",
-            "2 h 10 min"
-        ]);
+        assert_eq!(
+            [0, 1023, 1024, 1536, 10_240, 1_048_575, 1 << 30].map(bytes),
+            ["0 B", "1023 B", "1.00 KiB", "1.50 KiB", "10.0 KiB", "1.00 MiB", "1.00 GiB"]
+        );
+        assert_eq!(
+            [5, 7_400, 185_000, 7_800_000].map(|ms| duration(Duration::from_millis(ms))),
+            ["5 ms", "7.4 s", "3 min 05 s", "2 h 10 min"]
+        );
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(12_345, "entry"), "12,345 entries");
     }

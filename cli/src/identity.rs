@@ -12,7 +12,14 @@ use crate::exit::usage;
 #[derive(Debug, Clone, Default, Args)]
 pub struct IdentityArgs {
     /// File with an age identity (AGE-SECRET-KEY-1…); may be given several times.
-    #[arg(short, long = "identity", env = "KEEPHOLD_IDENTITY", value_name = "FILE", value_delimiter = ':')]
+    #[arg(
+        short,
+        long = "identity",
+        env = "KEEPHOLD_IDENTITY",
+        hide_env_values = true,
+        value_name = "FILE",
+        value_delimiter = ':'
+    )]
     pub identities: Vec<PathBuf>,
 }
 

@@ -88,7 +88,10 @@ fn read(path: &Path) -> Result<String> {
 
 /// Reads a file that nobody else may read.
 fn read_secret(path: &Path) -> Result<String> {
-    let mode = fs::metadata(path).with_context(|| format!("{} can't be read", path.display()))?.permissions().mode();
+    let mode = fs::metadata(path)
+        .with_context(|| format!("{} can't be read", path.display()))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         bail!(
             "{} can be read by others (mode {:o}): run `chmod 600 {}`",
@@ -138,7 +141,8 @@ mod tests {
         let error = HostKeys::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("keephold init"), "{error}");
         write_new(&dir.path().join("vault.secret"), "x", 0o644).unwrap();
-        fs::set_permissions(dir.path().join("vault.secret"), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(dir.path().join("vault.secret"), fs::Permissions::from_mode(0o644))
+            .unwrap();
         let error = HostKeys::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
         assert!(write_new(&dir.path().join("vault.secret"), "y", 0o600).is_err());

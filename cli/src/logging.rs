@@ -29,7 +29,14 @@ pub struct LogArgs {
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
     /// Where log lines go.
-    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHERE", help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "WHERE",
+        help_heading = "Output"
+    )]
     pub log: LogTarget,
 }
 
@@ -52,7 +59,9 @@ pub fn init(args: &LogArgs) {
     };
     let layer: Box<dyn Layer<_> + Send + Sync> = match args.log {
         LogTarget::Stderr => plain().boxed(),
-        LogTarget::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+        LogTarget::Json => {
+            tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed()
+        }
         LogTarget::Journald => match tracing_journald::layer() {
             Ok(layer) => layer.boxed(),
             // A log line that nobody sees is worse than one in an unexpected place.

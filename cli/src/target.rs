@@ -14,10 +14,22 @@ use crate::exit::usage;
 #[derive(Debug, Clone, Default, Args)]
 pub struct TargetArgs {
     /// The vault: s3://bucket/prefix, or file:///path.
-    #[arg(long, env = "KEEPHOLD_VAULT", value_name = "URL", help_heading = "Vault")]
+    #[arg(
+        long,
+        env = "KEEPHOLD_VAULT",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Vault"
+    )]
     pub vault: Option<String>,
     /// Address of an S3-compatible server.
-    #[arg(long, env = "KEEPHOLD_ENDPOINT", value_name = "URL", help_heading = "Vault")]
+    #[arg(
+        long,
+        env = "KEEPHOLD_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Vault"
+    )]
     pub endpoint: Option<String>,
     /// Region to sign requests for.
     #[arg(long, value_name = "NAME", help_heading = "Vault")]

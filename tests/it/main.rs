@@ -1,1 +1,17 @@
-//! End to end.
+//! End to end: the real programs against real folders, real PostgreSQL and real S3 servers.
+//!
+//! Each module is a promise. `tests/run` builds the programs and starts the servers; a test that lacks something that it
+//! needs fails and says what.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that can't go on must fail"
+)]
+
+mod add_only;
+mod bad_input;
+mod come_back;
+mod interrupted;
+mod support;

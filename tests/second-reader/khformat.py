@@ -135,11 +135,22 @@ def open_envelope(envelope, identities):
 
 
 class Namer:
-    def __init__(self, secret):
-        self.key = derive("blob id v1", secret)
+    """Names blobs, with a key for each kind (of message)."""
 
-    def name(self, blob):
-        return blake3.blake3(blob, key=self.key).digest()[:24]
+    def __init__(self, secret):
+        self.keys = {kind: derive(f"{word} blob id v1", secret) for kind, word in ((DATA, "data"), (TREE, "tree"), (LIST, "list"))}
+
+    def name(self, kind, blob):
+        return blake3.blake3(blob, key=self.keys[kind]).digest()[:24]
+
+
+def metadata_key(secret, purpose, vault, salt):
+    """The key of an index segment or a record."""
+    return derive(f"{purpose} v1", derive("metadata v1", secret), vault, salt)
+
+
+def recipients_digest(recipients):
+    return derive("recipients v1", "".join(line + "\n" for line in sorted(recipients)).encode())
 
 
 # Sections 5 and 6: header, sealed messages, frames.
@@ -270,10 +281,12 @@ class Segment:
         header = read_header(b"KHINDX01", data)
         need(header.vault == vault and salt in (None, header.salt), "it belongs to another vault or record")
         self.data = data
-        self.sealer = Sealer(derive("index v1", secret, vault, header.salt), b"KHINDX01", vault, header.salt)
+        self.sealer = Sealer(metadata_key(secret, "index", vault, header.salt), b"KHINDX01", vault, header.salt)
         start, footer = split_end(data, b"KHIXEND1")
         p = Postcard(self.sealer.open(footer, start, SEGMENT_FOOTER))
-        self.envelopes = p.list(p.bytes)
+        # Whom an envelope was sealed to matters to writers only.
+        sealed = p.list(lambda: (p.bytes(), p.take(32)))
+        self.envelopes, self.recipients = [e for e, _ in sealed], [digest for _, digest in sealed]
         self.blob_count, self.pack_count = p.u32(), p.u32()
         self.fences = p.list(lambda: (p.take(24), p.u32(), p.u32()))
         self.pack_places = p.list(lambda: (p.u32(), p.u32()))
@@ -344,7 +357,7 @@ def read_record(data, key_id):
 def open_record(record, keys):
     header = record.header
     need(header.vault == keys.vault, "it belongs to another vault")
-    key = derive("record v1", keys.secret, header.vault, header.salt)
+    key = metadata_key(keys.secret, "record", header.vault, header.salt)
     plain = Sealer(key, header.magic, header.vault, header.salt).open(record.body, record.body_offset, RECORD)
     body = json.loads(expand(plain, RECORD_BODY_MAX))
     if body["format"] != "keephold-record-1":
@@ -381,8 +394,15 @@ class Extent:
 class Content:
     size: int
     hash: bytes | None
-    depth: int          # 0: `extents` are the content's own
-    extents: list
+    depth: int          # 0: `items` are the content's own extents; else ListRefs
+    items: list
+
+
+@dataclass(frozen=True)
+class ListRef:
+    id: bytes
+    length: int
+    covers: int         # bytes of the content below it
 
 
 @dataclass(frozen=True)
@@ -431,16 +451,25 @@ def read_extent(p):
     return extent
 
 
+def read_list_ref(p):
+    ref = ListRef(p.take(24), p.u32(), p.u64())
+    need(0 < ref.length <= BLOB_MAX and ref.covers > 0, "a list of extents covers nothing, or is too long")
+    return ref
+
+
 def read_content(p):
     size, digest = p.u64(), p.option(lambda: p.take(32))
     if p.variant(2) == 0:
         content = Content(size, digest, 0, p.list(lambda: read_extent(p)))
-        need(len(content.extents) <= INLINE_MAX, "too many extents stand inline")
+        covered = sum(extent.length for extent in content.items)
     else:
         depth = p.u8()
         need(1 <= depth <= LIST_DEPTH_MAX, "lists are nested too deep")
-        content = Content(size, digest, depth, p.list(lambda: read_extent(p)))
-    whole = not content.extents or [e.kind for e in content.extents] == [EXTENT_BLOB]
+        content = Content(size, digest, depth, p.list(lambda: read_list_ref(p)))
+        covered = sum(ref.covers for ref in content.items)
+    need(len(content.items) <= INLINE_MAX, "too many extents or lists stand in an entry")
+    need(covered == size < 1 << 64, "a content's extents don't add up to its size")
+    whole = not content.items or (content.depth == 0 and [e.kind for e in content.items] == [EXTENT_BLOB])
     need(digest is not None or (content.depth == 0 and whole), "a content has no hash")
     return content
 
@@ -479,6 +508,7 @@ def read_node(blob):
         seconds, nanos = p.i64(), p.u32()
         need(nanos < 10**9, "a time is wrong")
         xattrs = p.list(lambda: (p.bytes(), p.bytes()))
+        p.list(lambda: (p.u32(), p.bytes()))    # what later versions add
         items.append(Entry(path, kind, value, mode & 0o7777, uid, gid, user, group, seconds * 10**9 + nanos, xattrs))
     need(tag == 0 or items, "an inner node has no children")
     return tag, items

@@ -45,6 +45,8 @@ class Vault:
         self.config = kh.json.loads(config)
         if self.config["format"] != "keephold-vault-1":
             raise Newer(f"vault {self.config['format']}")
+        members = {"format", "id", "created", "chunker", "secret_check", "retention_floor_days"}
+        need(self.config.keys() == members, "vault.json has other members than it should")
         self.id = bytes.fromhex(self.config["id"])
         self.opened = {}
 
@@ -53,6 +55,7 @@ class Vault:
         if envelope not in self.opened:
             keys = kh.open_envelope(envelope, self.identities)
             need(keys.vault == self.id, "the envelope belongs to another vault")
+            need(kh.derive("secret check v1", keys.secret).hex() == self.config["secret_check"], "the envelope holds another vault's secret")
             self.opened[envelope] = keys
         return self.opened[envelope]
 
@@ -101,9 +104,12 @@ class Vault:
         with tempfile.NamedTemporaryFile() as signature:
             signature.write(record.signature)
             signature.flush()
-            command = ["ssh-keygen", "-Y", "verify", "-f", self.signers, "-I", host, "-n", "keephold-record", "-s", signature.name]
-            done = subprocess.run(command, input=record.signed, capture_output=True)
-        need(done.returncode == 0, f"its signature is not to be believed: {(done.stderr or done.stdout).decode().strip()}")
+            command = ["ssh-keygen", "-Y", "verify", "-f", self.signers, "-n", "keephold-record", "-s", signature.name]
+            for principal in (host, f"keephold@{host}"):
+                done = subprocess.run([*command, "-I", principal], input=record.signed, capture_output=True)
+                if done.returncode == 0:
+                    return
+        raise Damaged(f"its signature is not to be believed: {(done.stderr or done.stdout).decode().strip()}")
 
 
 class Blobs:
@@ -158,7 +164,7 @@ class Blobs:
         raw = self.frame_cached(pack, salt, run, place.frame_offset, place.frame_stored, kind)
         blob = raw[place.offset:place.offset + place.length]
         secret = next(iter(self.vault.opened.values())).secret
-        need(len(blob) == place.length and namer(secret).name(blob) == blob_id, f"blob {blob_id.hex()} has other bytes than its id says")
+        need(len(blob) == place.length and namer(secret).name(kind, blob) == blob_id, f"blob {blob_id.hex()} has other bytes than its id says")
         return blob
 
 
@@ -201,21 +207,20 @@ def walk(blobs, node, length, depth, first, end, wanted):
 # Section 11.
 
 def extents(blobs, content):
-    """The content's own extents, however many list blobs stand above them."""
+    """The content's own extents, however many lists stand above them."""
     def below(items, depth):
         if depth == 0:
             yield from items
             return
-        for item in items:
-            need(item.kind == kh.EXTENT_BLOB, "a list is no whole blob")
-            p = kh.Postcard(blobs.get(item.id, kh.LIST, item.length))
-            yield from below(read_all(p), depth - 1)
+        for ref in items:
+            p, inner = kh.Postcard(blobs.get(ref.id, kh.LIST, ref.length)), []
+            while p.more():
+                inner.append(kh.read_extent(p) if depth == 1 else kh.read_list_ref(p))
+            covered = sum(i.length if depth == 1 else i.covers for i in inner)
+            need(covered == ref.covers, "a list covers another length than it says")
+            yield from below(inner, depth - 1)
 
-    def read_all(p):
-        while p.more():
-            yield kh.read_extent(p)
-
-    return below(content.extents, content.depth)
+    return below(content.items, content.depth)
 
 
 def write_content(blobs, content, out):
@@ -322,7 +327,7 @@ def check_all(vault):
                 frames = {place.frame_offset: kh.expand(
                     sealer.open(data[place.frame_offset:place.frame_offset + place.frame_stored], place.frame_offset, kind), kh.FRAME_MAX)}
             blob = frames[place.frame_offset][place.offset:place.offset + place.length]
-            need(namer(keys.secret).name(blob) == blob_id, f"pack {name}: blob {blob_id.hex()} has other bytes than its id says")
+            need(namer(keys.secret).name(kind, blob) == blob_id, f"pack {name}: blob {blob_id.hex()} has other bytes than its id says")
             blobs += 1
         packs += 1
     print(f"{packs} packs with {blobs} blobs are sound")

@@ -34,8 +34,8 @@ impl ChunkBounds {
         self.min >= 1 << 10
             && self.avg.is_power_of_two()
             && self.avg >= 4 << 10
-            && self.min % 2 == 0
-            && self.max % 2 == 0
+            && self.min.is_multiple_of(2)
+            && self.max.is_multiple_of(2)
             && self.min < self.avg
             && self.avg < self.max
             && self.max <= BLOB_LEN_MAX
@@ -171,7 +171,7 @@ mod tests {
             prop_assert_eq!(lengths.iter().sum::<usize>(), length);
             let (_, all_but_last) = lengths.split_last().unwrap();
             for &n in all_but_last {
-                prop_assert!(n >= 1 << 10 && n <= 16 << 10);
+                prop_assert!((1 << 10..=16 << 10).contains(&n));
             }
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::ChunkBounds;
 use crate::error::Error;
 use crate::ids::{Fingerprint, VaultId};
-use crate::keys::random;
+use crate::keys::{VaultSecret, random};
 
 const FORMAT: &str = "keephold-vault-1";
 
@@ -21,6 +21,9 @@ pub struct VaultConfig {
     pub created: Timestamp,
     /// How data is cut.
     pub chunker: ChunkBounds,
+    /// What the vault's secret is told by ([`VaultSecret::check`]).
+    #[serde(with = "hex::serde")]
+    secret_check: [u8; 32],
     /// No run may be kept for fewer days than this.
     pub retention_floor_days: u32,
 }
@@ -35,13 +38,32 @@ impl VaultConfig {
     ///
     /// # Errors
     /// [`Error::Local`] if the system's random source fails.
-    pub fn generate(created: Timestamp, retention_floor_days: u32) -> Result<Self, Error> {
+    pub fn generate(
+        created: Timestamp,
+        secret: &VaultSecret,
+        retention_floor_days: u32,
+    ) -> Result<Self, Error> {
         Ok(Self {
             format: FORMAT.into(),
             id: VaultId::from_bytes(random()?),
             created,
             chunker: ChunkBounds::default(),
+            secret_check: secret.check(),
             retention_floor_days,
+        })
+    }
+
+    /// Whether `secret` is this vault's.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] if it is another's.
+    pub fn check_secret(&self, secret: &VaultSecret) -> Result<(), Error> {
+        if secret.check() == self.secret_check {
+            return Ok(());
+        }
+        Err(Error::BadKey {
+            what: "the vault's secret".into(),
+            why: "it is that of another vault".into(),
         })
     }
 
@@ -95,9 +117,15 @@ mod tests {
     #[test]
     fn a_swapped_vault_json_is_refused() {
         let now: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
-        let (bytes, fingerprint) = VaultConfig::generate(now, 7).unwrap().to_bytes().unwrap();
+        let (bytes, fingerprint) = VaultConfig::generate(now, &VaultSecret::from_bytes([1; 32]), 7)
+            .unwrap()
+            .to_bytes()
+            .unwrap();
         assert!(VaultConfig::read(&bytes, Some(&fingerprint)).is_ok());
-        let (other, _) = VaultConfig::generate(now, 7).unwrap().to_bytes().unwrap();
+        let (other, _) = VaultConfig::generate(now, &VaultSecret::from_bytes([1; 32]), 7)
+            .unwrap()
+            .to_bytes()
+            .unwrap();
         assert!(matches!(
             VaultConfig::read(&other, Some(&fingerprint)),
             Err(Error::OtherVault { .. })

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BlobId, ContentHash};
+use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 
 /// A stretch of a content, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,25 @@ pub struct Content {
 }
 
 impl Content {
+    /// Whether lengths add up and stay within bounds, as far as can be told without reading lists.
+    pub fn is_sound(&self) -> bool {
+        let covered = match &self.extents {
+            Extents::Inline(list) => {
+                if list.len() > EXTENTS_INLINE_MAX || list.iter().any(|e| e.length() == 0) {
+                    return false;
+                }
+                list.iter().try_fold(0u64, |sum, e| sum.checked_add(e.length()))
+            }
+            Extents::Lists { depth, lists } => {
+                if !(1..=LIST_DEPTH_MAX).contains(depth) || lists.len() > EXTENTS_INLINE_MAX {
+                    return false;
+                }
+                lists.iter().try_fold(0u64, |sum, l| sum.checked_add(l.covers))
+            }
+        };
+        covered == Some(self.size)
+    }
+
     /// The content of nothing.
     pub fn empty() -> Self {
         Self { size: 0, hash: None, extents: Extents::Inline(Vec::new()) }
@@ -72,11 +92,23 @@ impl Content {
 pub enum Extents {
     /// At most [`limits::EXTENTS_INLINE_MAX`](crate::limits::EXTENTS_INLINE_MAX) extents.
     Inline(Vec<Extent>),
-    /// Whole blobs whose bytes, laid end to end, are `depth - 1` levels of such lists, down to extents.
+    /// Longer lists, in list blobs.
     Lists {
-        /// How many levels of list blobs stand between here and the extents, at least 1.
+        /// How many levels of list blobs stand between here and the extents, at least 1. Those of level 1 hold
+        /// [`Extent`]s one after another, those above hold [`ListRef`]s.
         depth: u8,
-        /// The list blobs.
-        blobs: Vec<Extent>,
+        /// The list blobs at the top.
+        lists: Vec<ListRef>,
     },
+}
+
+/// A list blob, and how much of the content it covers: a reader of one stretch passes over all other lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListRef {
+    /// The list blob.
+    pub id: BlobId,
+    /// Its length in bytes.
+    pub length: u32,
+    /// How many bytes of the content the extents below it cover.
+    pub covers: u64,
 }

@@ -42,6 +42,9 @@ impl RunKeys {
     }
 }
 
+/// See [`Recipients::digest`].
+pub type RecipientsDigest = [u8; 32];
+
 /// Whom a host seals its runs to.
 #[derive(Clone)]
 pub struct Recipients {
@@ -109,6 +112,18 @@ impl Recipients {
             });
         }
         Ok(Self { names, keys: keys.into() })
+    }
+
+    /// What tells this set of recipients from another: BLAKE3 of their sorted lines. It stands beside each envelope in
+    /// the index, so that a run uses only packs again that its own recipients can open.
+    pub fn digest(&self) -> RecipientsDigest {
+        let mut lines: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        lines.sort_unstable();
+        let mut hasher = blake3::Hasher::new_derive_key("keephold 2026-11 recipients v1");
+        for line in lines {
+            hasher.update(line.as_bytes()).update(b"\n");
+        }
+        *hasher.finalize().as_bytes()
     }
 
     /// The recipients as text, as each run's record names them.

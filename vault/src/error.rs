@@ -97,11 +97,16 @@ pub enum Error {
 }
 
 impl Error {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give what they have: texts, numbers, errors"
+    )]
     /// Stored bytes of `what` are not what they should be.
     pub(crate) fn damaged(what: impl ToString, why: impl ToString) -> Self {
         Self::Damaged { what: what.to_string(), why: why.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers give texts that they made for it")]
     /// Makes an I/O error of this host say what was being done.
     pub(crate) fn local(what: impl ToString) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.to_string();
@@ -119,9 +124,9 @@ impl Error {
                 "give the identity of one of the recipients that the run's record names (--identity FILE)",
             ),
             Self::NoSnapshot { .. } => Some("choose an earlier run: keephold snapshots lists them"),
-            Self::NotInSnapshot { .. } => {
-                Some("paths are written as keephold ls shows them, from the root of the file system")
-            }
+            Self::NotInSnapshot { .. } => Some(
+                "paths are written as keephold ls shows them, from the root of the file system",
+            ),
             Self::OtherVault { .. } => Some("check the vault's URL and the pinned fingerprint"),
             Self::NewerFormat { .. } => Some("use a newer version of Keephold"),
             Self::Signature { .. } => {

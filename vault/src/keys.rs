@@ -2,10 +2,12 @@
 //!
 //! | key | derived from | used for |
 //! |---|---|---|
-//! | blob id key | vault secret | naming blobs |
+//! | blob id keys | vault secret | naming blobs, one key for each kind |
 //! | gear table | vault secret | cutting chunks |
 //! | row set key | vault secret | hashing rows of dumps |
-//! | index key, record key | vault secret, object's salt | sealing index segments and records |
+//! | secret check | vault secret | telling a wrong secret from the right one: it stands in `vault.json` |
+//! | metadata key | vault secret | all that follows, so that it can be given to whoever needs no blob ids |
+//! | index key, record key | metadata key, object's salt | sealing index segments and records |
 //! | pack key | run key, pack's salt | sealing frames |
 //!
 //! Derivation is BLAKE3's key derivation mode (<https://github.com/BLAKE3-team/BLAKE3-specs>, section 2.3); each
@@ -16,10 +18,11 @@ use std::fmt;
 use bech32::{Bech32m, Hrp};
 use rand::TryRng;
 use rand::rngs::SysRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::Error;
 use crate::ids::{BlobId, VaultId};
+use crate::pack::BlobKind;
 
 const SECRET_HRP: &str = "keephold-secret-";
 
@@ -105,7 +108,22 @@ impl VaultSecret {
 
     /// Makes ids of blobs.
     pub fn blob_namer(&self) -> BlobNamer {
-        BlobNamer { key: self.derive("keephold 2026-11 blob id v1", &[]) }
+        BlobNamer {
+            keys: [
+                self.derive("keephold 2026-11 data blob id v1", &[]),
+                self.derive("keephold 2026-11 tree blob id v1", &[]),
+                self.derive("keephold 2026-11 list blob id v1", &[]),
+            ],
+        }
+    }
+
+    /// What `vault.json` says of the secret: a host with another one would write what nobody can use.
+    pub fn check(&self) -> [u8; 32] {
+        self.derive("keephold 2026-11 secret check v1", &[])
+    }
+
+    fn metadata_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.derive("keephold 2026-11 metadata v1", &[]))
     }
 
     /// The table that the chunker cuts by: 256 numbers that a reader of the bucket doesn't know.
@@ -127,11 +145,19 @@ impl VaultSecret {
     }
 
     pub(crate) fn index_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(self.derive("keephold 2026-11 index v1", &[vault.as_bytes(), salt]))
+        ObjectSealKey(derive(
+            "keephold 2026-11 index v1",
+            &self.metadata_key(),
+            &[vault.as_bytes(), salt],
+        ))
     }
 
     pub(crate) fn record_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(self.derive("keephold 2026-11 record v1", &[vault.as_bytes(), salt]))
+        ObjectSealKey(derive(
+            "keephold 2026-11 record v1",
+            &self.metadata_key(),
+            &[vault.as_bytes(), salt],
+        ))
     }
 }
 
@@ -180,10 +206,11 @@ fn derive(context: &str, secret: &[u8; 32], more: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Names blobs by keyed BLAKE3.
+/// Names blobs by keyed BLAKE3, with a key for each kind: bytes that a user chooses for a file can't then be taken for
+/// the same bytes of a tree.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct BlobNamer {
-    key: [u8; 32],
+    keys: [[u8; 32]; 3],
 }
 
 impl fmt::Debug for BlobNamer {
@@ -193,9 +220,9 @@ impl fmt::Debug for BlobNamer {
 }
 
 impl BlobNamer {
-    /// The id of a blob with these bytes.
-    pub fn name(&self, plaintext: &[u8]) -> BlobId {
-        let hash = blake3::keyed_hash(&self.key, plaintext);
+    /// The id of a blob of this kind with these bytes.
+    pub fn name(&self, kind: BlobKind, plaintext: &[u8]) -> BlobId {
+        let hash = blake3::keyed_hash(&self.keys[kind as usize], plaintext);
         let mut id = [0; BlobId::LEN];
         id.copy_from_slice(&hash.as_bytes()[..BlobId::LEN]);
         BlobId::from_bytes(id)
@@ -221,11 +248,11 @@ mod tests {
     #[test]
     fn derived_values_are_frozen() {
         let secret = VaultSecret::from_bytes([7; 32]);
-        insta::assert_snapshot!(secret.blob_namer().name(b"hello"), @"ec0da40aa48908e9e7b0556f55392eb914f1fe3ebd6a4a43");
+        insta::assert_snapshot!(secret.blob_namer().name(BlobKind::Data, b"hello"), @"954d69736bb89642d99bd1e9d27adf3cadf2deb7f5292436");
         insta::assert_snapshot!(format!("{:016x}", secret.gear_table()[1]), @"6a3b6a291e42b3b3");
         insta::assert_snapshot!(hex::encode(secret.row_set_key()), @"d77d747759d28036bab2845b813a5367cd7e25428f80aac55623d602383458ec");
         let vault = VaultId::from_bytes([1; 16]);
-        insta::assert_snapshot!(hex::encode(secret.index_key(&vault, &[2; 16]).0), @"c29ea067d356bb25494a29f2de5a222654cb3317ffae8311110b787679c4ff3a");
+        insta::assert_snapshot!(hex::encode(secret.index_key(&vault, &[2; 16]).0), @"42f626d85e22c1e18a901be36c2e2f12c33da2eb6b228e9707a077bb98bb05e2");
         insta::assert_snapshot!(hex::encode(RunKey::from_bytes([9; 32]).pack_key(&vault, &[2; 16]).0), @"26035492e5642495339055a9aa8efd86c6a997f0f0f6199599640f282a05eeb3");
     }
 }

@@ -22,6 +22,8 @@
 //! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
 //! and knows no command line.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests count in small numbers"))]
+
 pub mod chunk;
 pub mod config;
 pub mod content;

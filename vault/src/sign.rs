@@ -182,8 +182,13 @@ impl AllowedSigners {
         what: &str,
     ) -> Result<Signer, Error> {
         let bad = |why: String| Error::Signature { what: what.into(), why };
+        let text = signature;
         let signature =
-            SshSig::from_pem(signature).map_err(|e| bad(format!("it can't be read ({e})")))?;
+            SshSig::from_pem(text).map_err(|e| bad(format!("it can't be read ({e})")))?;
+        // Another spelling of the same signature would make a twin of what it stands in, without any key.
+        if signature.to_pem(LineEnding::LF).ok().as_deref() != Some(text) {
+            return Err(bad("it is not spelt as such signatures are".into()));
+        }
         let found: Fingerprint =
             PublicKey::from(signature.public_key().clone()).fingerprint(HashAlg::Sha256);
         let signer = self.0.iter().find(|(_, key)| key.0.key_data() == signature.public_key());
@@ -194,6 +199,16 @@ impl AllowedSigners {
             bad(format!("it does not fit the bytes, or was made for another purpose (key {found})"))
         })?;
         Ok(Signer { principal: name.clone(), fingerprint: found.to_string() })
+    }
+}
+
+impl Signer {
+    /// Whether this is who may sign for a host: a principal in the allowed signers is a list of names with commas
+    /// between them; `*` stands for any host, and `keephold@db1` for `db1`.
+    pub fn speaks_for(&self, host: &str) -> bool {
+        self.principal
+            .split(',')
+            .any(|name| name == "*" || name.strip_prefix("keephold@").unwrap_or(name) == host)
     }
 }
 
@@ -221,10 +236,16 @@ mod tests {
                 .unwrap();
         let signer = signers.check(Purpose::Record, b"message", &signature, "it").unwrap();
         assert_eq!(
-            (signer.principal.as_str(), signer.fingerprint),
-            ("db1", key.public().fingerprint())
+            (signer.principal.as_str(), signer.fingerprint.as_str()),
+            ("db1", key.public().fingerprint().as_str())
         );
+        assert!(signer.speaks_for("db1") && !signer.speaks_for("db2"));
         assert!(signers.check(Purpose::Record, b"massage", &signature, "it").is_err());
+        for respelt in
+            [format!("{signature}\n"), signature.replace('\n', "\r\n"), format!(" {signature}")]
+        {
+            assert!(signers.check(Purpose::Record, b"message", &respelt, "it").is_err());
+        }
         assert!(signers.check(Purpose::Report, b"message", &signature, "it").is_err());
         let stranger =
             SigningKey::generate("x").unwrap().sign(Purpose::Record, b"message").unwrap();

@@ -49,13 +49,13 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Configuration file.
-    #[arg(short, long, env = "KEEPHOLD_CONFIG", value_name = "FILE")]
+    #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder with this host's keys.
-    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Folder for the cache; losing it costs time, nothing else.
-    #[arg(long, env = "KEEPHOLD_CACHE", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_CACHE", hide_env_values = true, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// What this host is called in the vault.
     #[arg(long, value_name = "NAME")]
@@ -68,7 +68,8 @@ pub(crate) struct BackupArgs {
 impl BackupArgs {
     /// The configuration: the file, or one made of what the command line names.
     fn configuration(&self) -> Result<(Config, Vec<Job>)> {
-        let named_here = self.config.is_none() && (self.target.vault.is_some() || self.postgres.is_some());
+        let named_here =
+            self.config.is_none() && (self.target.vault.is_some() || self.postgres.is_some());
         let mut config = match keephold_cli::config::find(self.config.as_deref(), FILE) {
             Some(path) if !named_here => Config::read(&path)?,
             _ => Config::default(),
@@ -96,7 +97,10 @@ impl BackupArgs {
             let name = name.to_string_lossy();
             let Some(job) = all.iter().find(|j| j.name == name) else {
                 let names: Vec<_> = all.iter().map(|j| j.name.as_str()).collect();
-                return Err(usage(format!("there is no job '{name}'; there are: {}", names.join(", "))));
+                return Err(usage(format!(
+                    "there is no job '{name}'; there are: {}",
+                    names.join(", ")
+                )));
             };
             jobs.push(job.clone());
         }
@@ -111,7 +115,9 @@ impl BackupArgs {
         if !self.what.is_empty() {
             let mut paths = Vec::new();
             for path in &self.what {
-                paths.push(std::path::absolute(path).with_context(|| format!("{}", path.display()))?);
+                paths.push(
+                    std::path::absolute(path).with_context(|| format!("{}", path.display()))?,
+                );
             }
             config.directory.push(DirectoryTable {
                 name: self.job.clone().unwrap_or_else(|| "files".into()),
@@ -124,7 +130,11 @@ impl BackupArgs {
         if let Some(dsn) = &self.postgres {
             let taken = self.job.is_some() && !self.what.is_empty();
             let name = self.job.clone().filter(|_| !taken).unwrap_or_else(|| "postgres".into());
-            config.postgres.push(PostgresTable { name, dsn: dsn.clone(), ..PostgresTable::default() });
+            config.postgres.push(PostgresTable {
+                name,
+                dsn: dsn.clone(),
+                ..PostgresTable::default()
+            });
         }
         Ok(())
     }
@@ -135,9 +145,13 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let host = config.host()?;
     let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
     let target = args.target.resolve(&config.vault)?;
-    let folder = args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
+    let folder =
+        args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
     let keys = HostKeys::load(&folder)?;
-    let left: Vec<_> = ["restore", "verifier"].iter().map(|n| folder.join(format!("carry-off/{n}.agekey"))).collect();
+    let left: Vec<_> = ["restore", "verifier"]
+        .iter()
+        .map(|n| folder.join(format!("carry-off/{n}.agekey")))
+        .collect();
     if left.iter().any(|path| path.exists()) {
         tracing::warn!(
             "secret identities are still on this host: carry {} off it, then delete it here",
@@ -151,13 +165,19 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let vault = match vault {
         Ok(vault) => vault,
         Err(error) => {
-            crate::run::spool_unreachable(&error, &jobs, &host, evidence, &folder, &cache, &target);
+            crate::run::spool_unopened(&error, &jobs, &host, evidence, &folder, &cache, &target);
             return Err(error);
         }
     };
     let shown = !args.json && !quiet && std::io::stderr().is_terminal();
-    let runner =
-        Runner { vault: &vault, host, evidence, settings: Settings::default(), stop, watch: Watch { shown } };
+    let runner = Runner {
+        vault: &vault,
+        host,
+        evidence,
+        settings: Settings::default(),
+        stop,
+        watch: Watch { shown },
+    };
     let mut exit = Exit::Done;
     for job in &jobs {
         let outcome = match runner.run(job).await {
@@ -202,7 +222,9 @@ fn watch_signals(stop: Stop) -> Result<()> {
                 #[expect(clippy::exit, reason = "a second signal means at once")]
                 std::process::exit(130);
             }
-            tracing::warn!("interrupted: storing what is on its way; interrupt again to end at once");
+            tracing::warn!(
+                "interrupted: storing what is on its way; interrupt again to end at once"
+            );
             stop.set();
         }
     });
@@ -236,7 +258,8 @@ fn text(outcome: &Outcome) -> String {
         Status::Warning => "done, with warnings",
         Status::Failed => "FAILED",
     };
-    let took = std::time::Duration::try_from(record.finished.duration_since(record.started)).unwrap_or_default();
+    let took = std::time::Duration::try_from(record.finished.duration_since(record.started))
+        .unwrap_or_default();
     let mut out = format!("{}/{}: {word} in {}\n", record.host, record.job, human::duration(took));
     if record.snapshot.is_some() {
         out.push_str(&format!(
@@ -269,7 +292,10 @@ fn text(outcome: &Outcome) -> String {
         let locked = record.snapshot.as_ref().and_then(|s| s.locked_until);
         match locked {
             Some(until) => {
-                out.push_str(&format!("  locked    until {} (kept until {expires})\n", until.strftime("%Y-%m-%d")));
+                out.push_str(&format!(
+                    "  locked    until {} (kept until {expires})\n",
+                    until.strftime("%Y-%m-%d")
+                ));
             }
             None => out.push_str(&format!("  locked    NOT AT ALL (kept until {expires})\n")),
         }
@@ -277,7 +303,11 @@ fn text(outcome: &Outcome) -> String {
     if totals.messages > 0 {
         out.push_str(&format!("  {}:\n", human::count(totals.messages, "message")));
         for message in record.messages.iter().take(20) {
-            out.push_str(&format!("    {}: {}\n", message.code, message.text.replace('\n', "\n      ")));
+            out.push_str(&format!(
+                "    {}: {}\n",
+                message.code,
+                message.text.replace('\n', "\n      ")
+            ));
         }
         if totals.messages > 20 {
             out.push_str("    … the record has more: keephold backup --json\n");

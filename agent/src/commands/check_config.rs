@@ -17,13 +17,20 @@ pub(crate) struct CheckConfigArgs {
 
 pub(crate) fn run(args: &CheckConfigArgs) -> Result<Exit> {
     let Some(path) = keephold_cli::config::find(args.file.as_deref(), FILE) else {
-        return Err(usage("there is no configuration file in /etc/keephold or ~/.config/keephold; name one"));
+        return Err(usage(
+            "there is no configuration file in /etc/keephold or ~/.config/keephold; name one",
+        ));
     };
     let config = Config::read(&path)?;
     let jobs = config.jobs()?;
     let mut out = format!("{}: sound\n  host '{}'\n", path.display(), config.host()?);
     for job in &jobs {
-        out.push_str(&format!("  job '{}' ({:?}), kept for {:#}\n", job.name, job.source.kind(), job.keep));
+        out.push_str(&format!(
+            "  job '{}' ({:?}), kept for {:#}\n",
+            job.name,
+            job.source.kind(),
+            job.keep
+        ));
     }
     if jobs.is_empty() {
         out.push_str("  no jobs\n");

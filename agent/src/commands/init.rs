@@ -16,7 +16,7 @@ use keephold_vault::keys::VaultSecret;
 use keephold_vault::limits::CONFIG_LEN_MAX;
 use keephold_vault::sign::SigningKey;
 use keephold_vault::store::{
-    LockPolicy, ObjectKey, Protection, Strength, StoreError, create_target, open_store,
+    LockPolicy, ObjectKey, Protection, StoreError, Strength, create_target, open_store,
 };
 
 /// How long `vault.json` is locked at first. Each run locks it for as long as its own record.
@@ -38,7 +38,7 @@ pub(crate) struct InitArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Folder for this host's keys.
-    #[arg(long, env = "KEEPHOLD_KEYS", value_name = "DIR")]
+    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Seal to this age recipient (age1…); may be given several times. No secret identity is then made here.
     #[arg(long = "recipient", value_name = "AGE1…")]
@@ -74,15 +74,21 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
         for (name, _) in IDENTITIES {
             let path = carry.join(format!("{name}.agekey"));
             if path.exists() {
-                return Err(usage(format!("{} exists already; name another folder with --identities", path.display())));
+                return Err(usage(format!(
+                    "{} exists already; name another folder with --identities",
+                    path.display()
+                )));
             }
         }
     }
     // What can be wrong with what was given is found before anything is made.
-    let given = (!args.recipients.is_empty()).then(|| Recipients::parse(&args.recipients.join("\n"))).transpose()?;
+    let given = (!args.recipients.is_empty())
+        .then(|| Recipients::parse(&args.recipients.join("\n")))
+        .transpose()?;
     let secret = match &args.join {
         Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("{} can't be read", path.display()))?;
             VaultSecret::from_text(&text)?
         }
         None => VaultSecret::generate()?,
@@ -106,9 +112,15 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
         ),
         (None, Some(_)) => bail!("there is no vault at {} to join", target.url),
         (Some(bytes), Some(_)) => (bytes, true),
-        (None, None) => (Bytes::from(VaultConfig::generate(Timestamp::now(), args.floor)?.to_bytes()?.0), false),
+        (None, None) => (
+            Bytes::from(
+                VaultConfig::generate(Timestamp::now(), &secret, args.floor)?.to_bytes()?.0,
+            ),
+            false,
+        ),
     };
     let config = VaultConfig::read(&bytes, None)?;
+    config.check_secret(&secret)?;
     let fingerprint = VaultConfig::fingerprint(&bytes);
 
     // Keys first: a vault whose keys could not be written would be lost, keys without a vault are only litter.
@@ -119,7 +131,11 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
     };
     write_new(&keys.join("recipients"), &format!("{recipients}\n"), 0o644)?;
     write_new(&keys.join("signing_key"), &signing.to_openssh()?, 0o600)?;
-    write_new(&keys.join("signing_key.pub"), &format!("{}\n", signing.public().to_openssh()), 0o644)?;
+    write_new(
+        &keys.join("signing_key.pub"),
+        &format!("{}\n", signing.public().to_openssh()),
+        0o644,
+    )?;
     write_new(&keys.join("vault.fingerprint"), &format!("{fingerprint}\n"), 0o644)?;
     write_new(&keys.join("vault.secret"), &format!("{}\n", secret.to_text()), 0o600)?;
     if !joined {
@@ -130,7 +146,16 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
         }
     }
     let protection = store.protection().await.unwrap_or(protection);
-    tell(&target.url.to_string(), &config, &fingerprint.to_string(), &keys, &made, &protection, target.options.lock, joined);
+    tell(
+        &target.url.to_string(),
+        &config,
+        &fingerprint.to_string(),
+        &keys,
+        &made,
+        &protection,
+        target.options.lock,
+        joined,
+    );
     Ok(Exit::Done)
 }
 
@@ -141,7 +166,8 @@ fn make_identities(folder: &Path) -> Result<(String, Vec<(PathBuf, &'static str)
     for (name, purpose) in IDENTITIES {
         let (public, secret) = Identities::generate();
         let path = folder.join(format!("{name}.agekey"));
-        let text = format!("# Keephold {name} identity: {purpose}\n# public key: {public}\n{}\n", *secret);
+        let text =
+            format!("# Keephold {name} identity: {purpose}\n# public key: {public}\n{}\n", *secret);
         write_new(&path, &text, 0o600)?;
         recipients.push(format!("# {name}\n{public}"));
         made.push((path, purpose));
@@ -150,7 +176,9 @@ fn make_identities(folder: &Path) -> Result<(String, Vec<(PathBuf, &'static str)
 }
 
 fn remove_litter(keys: &Path, made: &[(PathBuf, &str)]) {
-    for name in ["recipients", "signing_key", "signing_key.pub", "vault.fingerprint", "vault.secret"] {
+    for name in
+        ["recipients", "signing_key", "signing_key.pub", "vault.fingerprint", "vault.secret"]
+    {
         let _ = fs::remove_file(keys.join(name));
     }
     for (path, _) in made {
@@ -204,11 +232,19 @@ fn tell(
 /// What a target promises, in a sentence.
 pub(crate) fn describe(protection: &Protection, policy: LockPolicy) -> &'static str {
     match (protection.strength, policy) {
-        (Strength::Compliance, _) => "Object Lock, compliance: nobody can delete or shorten before a lock ends",
+        (Strength::Compliance, _) => {
+            "Object Lock, compliance: nobody can delete or shorten before a lock ends"
+        }
         (Strength::Governance, _) => "Object Lock, governance: a special right can remove locks",
-        (Strength::ImmutableFile, _) => "immutable file attribute: only root on that machine can undo it",
-        (Strength::Advisory, _) => "ADVISORY ONLY: retention is kept by Keephold alone; this target is not immutable",
-        (Strength::None, LockPolicy::None) => "NONE, as configured: anyone with the credential can delete backups",
+        (Strength::ImmutableFile, _) => {
+            "immutable file attribute: only root on that machine can undo it"
+        }
+        (Strength::Advisory, _) => {
+            "ADVISORY ONLY: retention is kept by Keephold alone; this target is not immutable"
+        }
+        (Strength::None, LockPolicy::None) => {
+            "NONE, as configured: anyone with the credential can delete backups"
+        }
         (Strength::None, _) => "NONE",
     }
 }

@@ -2,4 +2,11 @@
 
 pub(crate) mod backup;
 pub(crate) mod check_config;
+pub(crate) mod diff;
+pub(crate) mod dump;
 pub(crate) mod init;
+mod json;
+pub(crate) mod ls;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
+mod table;

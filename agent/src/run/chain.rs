@@ -17,14 +17,16 @@ pub(crate) const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(5);
 /// The folder in the cache of the vault with this fingerprint, as the last run that could open it left it.
 pub(crate) fn caches_of(cache: &Path, fingerprint: &Fingerprint) -> Result<PathBuf> {
     let note = cache.join(format!("{fingerprint}.vault"));
-    let id = std::fs::read_to_string(&note).with_context(|| format!("no run has reached this vault yet ({})", note.display()))?;
+    let id = std::fs::read_to_string(&note)
+        .with_context(|| format!("no run has reached this vault yet ({})", note.display()))?;
     Ok(cache.join(id.trim()))
 }
 
 /// Notes which folder of the cache belongs to a vault.
 pub(crate) fn note_cache(cache: &Path, fingerprint: &Fingerprint, id: &VaultId) -> Result<()> {
     let note = cache.join(format!("{fingerprint}.vault"));
-    std::fs::write(&note, format!("{id}\n")).with_context(|| format!("{} can't be written", note.display()))
+    std::fs::write(&note, format!("{id}\n"))
+        .with_context(|| format!("{} can't be written", note.display()))
 }
 
 /// The end of a chain.
@@ -53,7 +55,10 @@ pub(crate) async fn last(
     let versions: Result<Vec<_>, StoreError> = store.list_versions(&prefix).try_collect().await;
     match versions {
         Ok(versions) => {
-            versions.into_iter().filter(|v| !v.delete_marker).for_each(|v| take(v.key.as_str(), v.version));
+            versions
+                .into_iter()
+                .filter(|v| !v.delete_marker)
+                .for_each(|v| take(v.key.as_str(), v.version));
         }
         Err(StoreError::Denied { .. }) => {
             let listed: Vec<_> = store.list(&prefix).try_collect().await?;

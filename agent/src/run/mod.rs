@@ -130,13 +130,15 @@ impl Runner<'_> {
             .write(true)
             .open(&path)
             .with_context(|| format!("{} can't be opened", path.display()))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| anyhow!("another run of job '{job}' is still going on; this one was not started"))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            anyhow!("another run of job '{job}' is still going on; this one was not started")
+        })?;
         Ok(file)
     }
 
     fn retention(&self, job: &Job, started: Timestamp) -> Result<Retention> {
-        let floor = SignedDuration::from_hours(24 * i64::from(self.vault.config.retention_floor_days));
+        let floor =
+            SignedDuration::from_hours(24 * i64::from(self.vault.config.retention_floor_days));
         if job.keep < floor {
             return Err(keephold_cli::exit::usage(format!(
                 "job '{}' keeps its runs for less than the {} days that this vault asks for at least",
@@ -193,10 +195,16 @@ impl Runner<'_> {
     ) -> Result<Stored> {
         let vault = self.vault;
         let until = lock_until(retention, job.keep)?;
-        let known =
-            Known::open(&vault.cache, vault.store.clone(), vault.config.id, vault.keys.secret.clone(), vault.locks())
-                .await
-                .context("reading the vault's index")?;
+        let known = Known::open(
+            &vault.cache,
+            vault.store.clone(),
+            vault.config.id,
+            vault.keys.secret.clone(),
+            vault.keys.recipients.digest(),
+            vault.locks(),
+        )
+        .await
+        .context("reading the vault's index")?;
         let context = RunContext::new(
             vault.store.clone(),
             vault.config.id,
@@ -227,7 +235,11 @@ impl Runner<'_> {
         if vault.locks() {
             let key = ObjectKey::vault_config();
             let until = retention.evidence_until.max(until);
-            vault.store.extend(&key, vault.config_version.as_ref(), until).await.context("locking vault.json")?;
+            vault
+                .store
+                .extend(&key, vault.config_version.as_ref(), until)
+                .await
+                .context("locking vault.json")?;
         }
         if let Some(list) = list {
             let finished = tokio::task::spawn_blocking(move || list.finish(&mut known)).await?;
@@ -259,8 +271,14 @@ impl Runner<'_> {
                         let (after, trace) = unchanged::Writer::create(&path)?;
                         writer.trace(trace);
                         let lists = Lists { before, after };
-                        let (root, list) =
-                            directory::backup(&source, &mut writer, lists, &mut own, &counters, &stop)?;
+                        let (root, list) = directory::backup(
+                            &source,
+                            &mut writer,
+                            lists,
+                            &mut own,
+                            &counters,
+                            &stop,
+                        )?;
                         Ok::<_, anyhow::Error>((root, Some(list), source.report()))
                     })();
                     (result, writer, own)
@@ -274,10 +292,20 @@ impl Runner<'_> {
                     let key = self.vault.keys.secret.row_set_key();
                     tokio::task::spawn_blocking(move || {
                         let result = postgres::backup(
-                            &source, &mut plan, &key, &mut writer, &mut own, &counters, &stop,
+                            &source,
+                            &mut plan,
+                            &key,
+                            &mut writer,
+                            &mut own,
+                            &counters,
+                            &stop,
                         );
                         let result = result.map(|root| {
-                            (root, None, SourceReport::Postgres(Box::new(std::mem::take(&mut plan.report))))
+                            (
+                                root,
+                                None,
+                                SourceReport::Postgres(Box::new(std::mem::take(&mut plan.report))),
+                            )
                         });
                         (result, writer, own)
                     })
@@ -287,7 +315,9 @@ impl Runner<'_> {
         };
         *notes = own;
         match result {
-            Ok((root, list, report)) if notes.status() != Status::Failed => Ok((root, writer, list, report)),
+            Ok((root, list, report)) if notes.status() != Status::Failed => {
+                Ok((root, writer, list, report))
+            }
             Ok(_) => {
                 writer.abandon().await?;
                 Err(anyhow!("the source could not be backed up; see the messages before this one"))
@@ -322,10 +352,17 @@ impl Runner<'_> {
                 if record.snapshot.take().is_some() {
                     record.status = Status::Failed;
                     let text = format!("the record could not be stored: {error:#}");
-                    record.messages.push(Message { level: Level::Error, code: "record_failed".into(), text });
+                    record.messages.push(Message {
+                        level: Level::Error,
+                        code: "record_failed".into(),
+                        text,
+                    });
+                    record.totals.messages += 1;
                 }
                 spool.keep(&record)?;
-                tracing::error!("the record of this run is kept on this host until the target can be reached: {error:#}");
+                tracing::error!(
+                    "the record of this run is kept on this host until the target can be reached: {error:#}"
+                );
                 Ok(Outcome { record, key: None })
             }
         }
@@ -333,27 +370,41 @@ impl Runner<'_> {
 
     async fn deliver(&self, mut record: Record) -> Result<(Record, RecordKey)> {
         let vault = self.vault;
-        let before = chain::last(&*vault.store, &record.host, &record.job, vault.config.id, &vault.keys.secret)
-            .await
-            .context("looking for the run before this one")?;
+        let before = chain::last(
+            &*vault.store,
+            &record.host,
+            &record.job,
+            vault.config.id,
+            &vault.keys.secret,
+        )
+        .await
+        .context("looking for the run before this one")?;
         record.seq = before.seq + 1;
         record.previous = before.hash;
-        if let Some(finished) = before.finished.filter(|f| *f > record.started + chain::CLOCK_SLACK) {
+        if let Some(finished) = before.finished.filter(|f| *f > record.started + chain::CLOCK_SLACK)
+        {
             let text = format!(
                 "this host's clock says {}, but the run before this one ended at {finished}: the clock was set back, or \
-                 was wrong then",
+                 was wrong then, and locks are only as long as it is right; set it (timedatectl set-ntp true)",
                 record.started
             );
             record.messages.push(Message { level: Level::Warning, code: "clock".into(), text });
+            record.totals.messages += 1;
             record.status = record.status.max(Status::Warning);
         }
         // The record is its own run's: nobody but its recipients needs to open its envelope.
-        let keys = keephold_vault::envelope::RunKeys::for_record(vault.config.id, vault.keys.secret.clone())?;
+        let keys = keephold_vault::envelope::RunKeys::for_record(
+            vault.config.id,
+            vault.keys.secret.clone(),
+        )?;
         let envelope = keephold_vault::envelope::seal(&keys, &vault.keys.recipients)?;
-        let sealed = seal(&record, vault.config.id, &vault.keys.secret, &envelope, &vault.keys.signing)?;
+        let sealed =
+            seal(&record, vault.config.id, &vault.keys.secret, &envelope, &vault.keys.signing)?;
         let key = sealed.key.object()?;
         let until = record.retention.evidence_until;
-        put_again(&*vault.store, &key, Bytes::from(sealed.bytes), until).await.context("storing the run's record")?;
+        put_again(&*vault.store, &key, Bytes::from(sealed.bytes), until)
+            .await
+            .context("storing the run's record")?;
         Ok((record, sealed.key))
     }
 }
@@ -379,7 +430,8 @@ async fn put_again(
 /// its keeping time (an hour at least, thirty days at most), so that what later runs use again needs a new lock only
 /// now and then.
 fn lock_until(retention: &Retention, keep: SignedDuration) -> Result<Timestamp> {
-    let slack = (keep / 4).clamp(SignedDuration::from_hours(1), SignedDuration::from_hours(30 * 24));
+    let slack =
+        (keep / 4).clamp(SignedDuration::from_hours(1), SignedDuration::from_hours(30 * 24));
     Ok(retention.expires.checked_add(slack)?)
 }
 
@@ -394,10 +446,11 @@ fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: 
     totals.messages = notes.total;
 }
 
-/// Notes in the spool that runs failed because the target could not even be opened, so that the vault learns of it.
+/// Notes in the spool that runs failed because the vault could not even be opened, so that it learns of it later.
 ///
-/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id.
-pub(crate) fn spool_unreachable(
+/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id. Not where
+/// the settings or the clock are wrong: nothing was tried then, and a record with a wrong time would break the chain.
+pub(crate) fn spool_unopened(
     error: &anyhow::Error,
     jobs: &[Job],
     host: &str,
@@ -406,20 +459,27 @@ pub(crate) fn spool_unreachable(
     cache: &std::path::Path,
     target: &keephold_cli::target::Target,
 ) {
-    let transient = error.chain().any(|c| {
-        matches!(c.downcast_ref(), Some(VaultError::Store(e)) if e.is_transient())
-            || matches!(c.downcast_ref::<StoreError>(), Some(e) if e.is_transient())
-    });
-    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
-    if !transient {
+    let store = || {
+        error.chain().find_map(|c| match c.downcast_ref() {
+            Some(VaultError::Store(e)) => Some(e),
+            _ => c.downcast_ref::<StoreError>(),
+        })
+    };
+    let wrong_clock = matches!(store(), Some(StoreError::ClockSkew { .. }));
+    if wrong_clock || keephold_cli::exit::exit_of(error) == keephold_cli::exit::Exit::Usage {
         return;
     }
+    let unreachable = store().is_some_and(StoreError::is_transient);
+    let code = if unreachable { "unreachable" } else { "vault_refused" };
+    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
     let url = target.url.to_string();
-    let kept = chain::caches_of(cache, &keys.fingerprint).and_then(|vault| {
+    // A vault that this host has never reached: there is no chain yet that the record could belong to.
+    let Ok(vault) = chain::caches_of(cache, &keys.fingerprint) else { return };
+    let kept: Result<()> = (|| {
         let spool = spool::Spool::open(&vault)?;
         let now = Timestamp::now();
         for job in jobs {
-            let text = format!("{url} could not be reached: {error:#}");
+            let text = format!("{url} could not be opened: {error:#}");
             let expires = now.checked_add(job.keep)?;
             let evidence_until = now.checked_add(evidence)?.max(expires);
             spool.keep(&Record {
@@ -434,7 +494,7 @@ pub(crate) fn spool_unreachable(
                 finished: Timestamp::now(),
                 clock_offset_ms: None,
                 status: Status::Failed,
-                messages: vec![Message { level: Level::Error, code: "unreachable".into(), text }],
+                messages: vec![Message { level: Level::Error, code: code.into(), text }],
                 program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
                 recipients: keys.recipients.names().to_vec(),
                 retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
@@ -444,7 +504,7 @@ pub(crate) fn spool_unreachable(
             })?;
         }
         Ok(())
-    });
+    })();
     if let Err(error) = kept {
         tracing::warn!("that this run failed could not be noted for the vault: {error:#}");
     }

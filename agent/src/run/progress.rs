@@ -30,7 +30,12 @@ impl Drop for Watching {
 }
 
 impl Watch {
-    pub(crate) fn start(self, job: &str, counters: Arc<Counters>, progress: Arc<Progress>) -> Watching {
+    pub(crate) fn start(
+        self,
+        job: &str,
+        counters: Arc<Counters>,
+        progress: Arc<Progress>,
+    ) -> Watching {
         if !self.shown {
             return Watching(None);
         }

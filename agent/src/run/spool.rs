@@ -19,7 +19,8 @@ impl Spool {
 
     /// Keeps a record for later.
     pub(crate) fn keep(&self, record: &Record) -> Result<()> {
-        let name = format!("{}.{}.{}.json", record.host, record.job, record.started.as_nanosecond());
+        let name =
+            format!("{}.{}.{}.json", record.host, record.job, record.started.as_nanosecond());
         let path = self.0.join(name);
         let temp = path.with_extension("tmp");
         fs::write(&temp, serde_json::to_vec(record)?)
@@ -30,15 +31,21 @@ impl Spool {
     /// The records of a job that wait, oldest first.
     pub(crate) fn waiting(&self, host: &str, job: &str) -> Result<Vec<(PathBuf, Record)>> {
         let mut waiting = Vec::new();
-        for entry in fs::read_dir(&self.0).with_context(|| format!("{} can't be read", self.0.display()))? {
+        for entry in
+            fs::read_dir(&self.0).with_context(|| format!("{} can't be read", self.0.display()))?
+        {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
             }
             match serde_json::from_slice::<Record>(&fs::read(&path)?) {
-                Ok(record) if record.host == host && record.job == job => waiting.push((path, record)),
+                Ok(record) if record.host == host && record.job == job => {
+                    waiting.push((path, record));
+                }
                 Ok(_) => {}
-                Err(error) => tracing::warn!("{} is no record and is passed over: {error}", path.display()),
+                Err(error) => {
+                    tracing::warn!("{} is no record and is passed over: {error}", path.display());
+                }
             }
         }
         waiting.sort_by_key(|(_, record)| record.started);

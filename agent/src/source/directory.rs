@@ -45,7 +45,9 @@ impl Directory {
         let mut excludes = self.options.exclude.clone();
         excludes.extend(self.options.exclude_files.iter().map(|f| format!("@{}", f.display())));
         excludes.extend(self.options.exclude_caches.then(|| "CACHEDIR.TAG".into()));
-        excludes.extend(self.options.exclude_if_present.iter().map(|n| format!("if present: {}", n.display())));
+        excludes.extend(
+            self.options.exclude_if_present.iter().map(|n| format!("if present: {}", n.display())),
+        );
         excludes.extend(self.options.one_file_system.then(|| "other file systems".into()));
         SourceReport::Directory {
             paths: self.paths.iter().map(|p| p.display().to_string()).collect(),
@@ -105,7 +107,8 @@ pub(crate) fn backup(
     let Lists { before, after } = lists;
     let handles = before.handles(writer.known());
     let (chunker, namer) = (writer.chunker().clone(), writer.namer().clone());
-    let walk = Walk::start(&base, &job.paths, &job.options).map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
+    let walk = Walk::start(&base, &job.paths, &job.options)
+        .map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
     let (slots_in, slots) = bounded::<Slot>(SLOTS);
     let (work_in, work) = bounded::<Work>(SLOTS);
     let names = Names::of_host();
@@ -145,7 +148,7 @@ pub(crate) fn backup(
 /// Decides, in the order of the walk, what must be read.
 fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, work: &Sender<Work>) {
     let mut links = LinkTracker::new();
-    while let Some(step) = walk.next() {
+    for step in walk.by_ref() {
         let slot = match step {
             Step::Problem(problem) => Slot::Problem(problem),
             Step::Entry(walked) => {
@@ -153,7 +156,9 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
                 let seen = before.find(&walked);
                 match (first, seen) {
                     (None, Some(seen)) => Slot::Seen(walked, Box::new(seen)),
-                    (None, None) if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 => {
+                    (None, None)
+                        if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 =>
+                    {
                         Slot::Large(walked)
                     }
                     (first, _) => {
@@ -179,7 +184,13 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
 }
 
 /// Reads small files, links and metadata ahead of the ingest thread.
-fn read_ahead(work: &Receiver<Work>, base: &Base, names: Names, chunker: &Chunker, namer: &BlobNamer) {
+fn read_ahead(
+    work: &Receiver<Work>,
+    base: &Base,
+    names: Names,
+    chunker: &Chunker,
+    namer: &BlobNamer,
+) {
     let meta = MetaReader::new(base.clone(), names);
     while let Ok(Work { walked, content, answer }) = work.recv() {
         // Nobody listens once the run is given up.
@@ -204,7 +215,11 @@ fn read_one(
                 Read { what, meta, problems }
             }
             Ok(None) => Read { what: Ok(Found::Grown), meta: meta.bare(walked), problems: vec![] },
-            Err(error) => Read { what: Ok(Found::ReadError(error)), meta: meta.bare(walked), problems: vec![] },
+            Err(error) => Read {
+                what: Ok(Found::ReadError(error)),
+                meta: meta.bare(walked),
+                problems: vec![],
+            },
         };
     }
     let (found, problems) = meta.read(walked);
@@ -241,7 +256,7 @@ impl Ingest<'_> {
             stop.check()?;
             match slot {
                 Slot::Problem(problem) => self.problem(&problem),
-                Slot::Seen(walked, seen) => self.seen(walked, *seen)?,
+                Slot::Seen(walked, seen) => self.seen(&walked, *seen)?,
                 Slot::Large(walked) => self.large(&walked)?,
                 Slot::Excluded(n) => Counters::add(&self.counters.excluded, n),
                 Slot::Link(walked, first, read) => {
@@ -260,25 +275,25 @@ impl Ingest<'_> {
     }
 
     /// An entry that is as the last run saw it: taken over, unless the vault lost what it needs.
-    fn seen(&mut self, walked: Walked, seen: Seen) -> Result<()> {
+    fn seen(&mut self, walked: &Walked, seen: Seen) -> Result<()> {
         let packs = seen.packs(&self.handles);
         if let Some(packs) = packs
             && self.writer.reuse(&packs)?
         {
             let entry = Entry { path: walked.path.clone(), kind: seen.kind, meta: seen.meta };
             self.tree.add(&entry, self.writer, self.counters)?;
-            self.list.add_seen(&walked, &entry, &packs, self.writer.known())?;
+            self.list.add_seen(walked, &entry, &packs, self.writer.known())?;
             if walked.kind == Kind::File {
                 Counters::add(&self.counters.unchanged, 1);
             }
             return Ok(());
         }
         if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 {
-            return self.large(&walked);
+            return self.large(walked);
         }
         let (chunker, namer) = (self.writer.chunker().clone(), self.writer.namer().clone());
-        let read = read_one(&walked, true, &self.base, &self.meta, &chunker, &namer);
-        self.read(&walked, read)
+        let read = read_one(walked, true, &self.base, &self.meta, &chunker, &namer);
+        self.read(walked, read)
     }
 
     fn read(&mut self, walked: &Walked, read: Read) -> Result<()> {
@@ -352,7 +367,9 @@ impl Ingest<'_> {
     }
 
     fn changed(&mut self, path: &TreePath) {
-        let text = format!("/{path}: it changed while it was read; what was read is kept, and may mix two states");
+        let text = format!(
+            "/{path}: it changed while it was read; what was read is kept, and may mix two states"
+        );
         self.notes.add(Level::Warning, "changed", text);
     }
 
@@ -369,7 +386,9 @@ impl Ingest<'_> {
             ProblemKind::RootMissing => (Level::Error, "source_missing"),
             ProblemKind::RootEmpty => (Level::Error, "source_empty"),
             ProblemKind::Vanished => (Level::Warning, "vanished"),
-            ProblemKind::Denied | ProblemKind::Io | ProblemKind::TooDeep => (Level::Warning, "unreadable"),
+            ProblemKind::Denied | ProblemKind::Io | ProblemKind::TooDeep => {
+                (Level::Warning, "unreadable")
+            }
             ProblemKind::Xattrs => (Level::Warning, "attributes"),
             ProblemKind::RootIsLink => (Level::Warning, "source_is_link"),
             kind if kind.is_note() => (Level::Note, "note"),

@@ -55,7 +55,11 @@ impl Stop {
 
     /// An error once the run is to end.
     pub(crate) fn check(&self) -> Result<(), VaultError> {
-        if self.is_set() { Err(VaultError::Stopped("interrupted by a signal".into())) } else { Ok(()) }
+        if self.is_set() {
+            Err(VaultError::Stopped("interrupted by a signal".into()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -67,7 +71,12 @@ pub(crate) struct TreeWriter {
 
 impl TreeWriter {
     /// Adds the next entry, in the order of paths.
-    pub(crate) fn add(&mut self, entry: &Entry, writer: &mut Writer, counters: &Counters) -> Result<(), VaultError> {
+    pub(crate) fn add(
+        &mut self,
+        entry: &Entry,
+        writer: &mut Writer,
+        counters: &Counters,
+    ) -> Result<(), VaultError> {
         Counters::add(&counters.entries, 1);
         if let EntryKind::File(content) = &entry.kind {
             Counters::add(&counters.files, 1);

@@ -67,12 +67,14 @@ fn hinted(error: keephold_postgres::Error) -> anyhow::Error {
 impl Postgres {
     /// Reaches the server, finds its databases and the programs to dump them with.
     pub(crate) async fn plan(&self, notes: &mut Notes) -> Result<Plan> {
-        let connection = Connection::resolve(&self.dsn, &Environment::of_process()).map_err(hinted)?;
+        let connection =
+            Connection::resolve(&self.dsn, &Environment::of_process()).map_err(hinted)?;
         let client = connection.connect(&connection.database).await.map_err(hinted)?;
         let server = Server::of(&client).await.map_err(hinted)?;
         let found = databases(&client).await.map_err(hinted)?;
         let selected = self.databases.select(&found).map_err(hinted)?;
-        let programs = Programs::search(self.bin_dir.as_deref(), std::env::var_os("PATH").as_deref());
+        let programs =
+            Programs::search(self.bin_dir.as_deref(), std::env::var_os("PATH").as_deref());
         let pg_dump = programs.client("pg_dump", server.major()).map_err(hinted)?;
         if selected.taken.is_empty() {
             bail!("no database of {connection} is taken; check the patterns of this job");
@@ -86,12 +88,19 @@ impl Postgres {
             .map(|s| (s.name.clone(), skip_reason(s.reason).to_owned()))
             .collect();
         for (name, reason) in &skipped {
-            notes.add(Level::Note, "database_skipped", format!("database '{name}' is not backed up: {reason}"));
+            notes.add(
+                Level::Note,
+                "database_skipped",
+                format!("database '{name}' is not backed up: {reason}"),
+            );
         }
         let report = PgReport {
             server: connection.to_string(),
             server_version: server.version.clone(),
-            system_identifier: server.system_identifier.map(|id| id.to_string()).unwrap_or_default(),
+            system_identifier: server
+                .system_identifier
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
             data_checksums: server.data_checksums == "on",
             standby: server.in_recovery,
             lc_monetary: server.lc_monetary.clone(),
@@ -127,6 +136,11 @@ fn component(name: &str) -> Vec<u8> {
     out
 }
 
+/// Whether an error is the vault's: then going on with the next database makes no sense.
+fn is_vault_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<keephold_vault::Error>()
+}
+
 /// Backs a PostgreSQL job up. Runs on a thread of its own.
 pub(crate) fn backup(
     job: &Postgres,
@@ -139,20 +153,31 @@ pub(crate) fn backup(
 ) -> Result<TreeRoot> {
     let expected = plan.taken.iter().filter_map(|d| d.size).sum();
     counters.bytes_expected.store(expected, std::sync::atomic::Ordering::Relaxed);
-    let mut ingest = Ingest { job, plan, writer, notes, counters, stop, runtime: Handle::current() };
+    let mut ingest =
+        Ingest { job, plan, writer, notes, counters, stop, runtime: Handle::current() };
     let globals = ingest.globals();
     let globals = ingest.settle("pg_dumpall --globals-only", globals)?;
     let mut tree = TreeWriter::default();
     ingest.add(&mut tree, "databases".into(), EntryKind::Directory)?;
     for database in ingest.plan.taken.clone() {
         let dumped = ingest.database(&database, row_key);
-        let Some((dump, tables, report)) = ingest.settle(&format!("database '{}'", database.name), dumped)? else {
+        let Some((dump, tables, report)) =
+            ingest.settle(&format!("database '{}'", database.name), dumped)?
+        else {
             continue;
         };
         let folder = [b"databases/".as_slice(), &component(&database.name)].concat();
         ingest.add(&mut tree, folder.clone(), EntryKind::Directory)?;
-        ingest.add(&mut tree, [&folder, b"/dump.pgdump".as_slice()].concat(), EntryKind::File(dump))?;
-        ingest.add(&mut tree, [&folder, b"/tables.json".as_slice()].concat(), EntryKind::File(tables))?;
+        ingest.add(
+            &mut tree,
+            [&folder, b"/dump.pgdump".as_slice()].concat(),
+            EntryKind::File(dump),
+        )?;
+        ingest.add(
+            &mut tree,
+            [&folder, b"/tables.json".as_slice()].concat(),
+            EntryKind::File(tables),
+        )?;
         ingest.plan.report.databases.push(report);
     }
     if let Some(globals) = globals {
@@ -177,7 +202,7 @@ impl Ingest<'_> {
     fn settle<T>(&mut self, what: &str, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error) if error.chain().any(|c| c.is::<keephold_vault::Error>()) => Err(error),
+            Err(error) if error.chain().any(is_vault_error) => Err(error),
             Err(error) => {
                 self.notes.add(Level::Error, "dump_failed", format!("{what}: {error:#}"));
                 Ok(None)
@@ -194,7 +219,10 @@ impl Ingest<'_> {
             gid: rustix::process::getegid().as_raw(),
             user: Vec::new(),
             group: Vec::new(),
-            mtime: FileTime { seconds: now.as_second(), nanos: now.subsec_nanosecond().unsigned_abs() },
+            mtime: FileTime {
+                seconds: now.as_second(),
+                nanos: now.subsec_nanosecond().unsigned_abs(),
+            },
             xattrs: Vec::new(),
         };
         let entry = Entry { path: TreePath::new(path)?, kind, meta };
@@ -202,10 +230,12 @@ impl Ingest<'_> {
     }
 
     fn globals(&mut self) -> Result<Content> {
-        let program = self.plan.programs.client("pg_dumpall", self.plan.server.major()).map_err(hinted)?;
+        let program =
+            self.plan.programs.client("pg_dumpall", self.plan.server.major()).map_err(hinted)?;
         let connection = &self.plan.connection;
-        let dump = Dump::globals(&program, connection, &connection.database, self.job.no_role_passwords)
-            .map_err(hinted)?;
+        let dump =
+            Dump::globals(&program, connection, &connection.database, self.job.no_role_passwords)
+                .map_err(hinted)?;
         let mut sql = Vec::new();
         self.stream(dump, |_, piece| {
             sql.extend_from_slice(piece);
@@ -221,13 +251,18 @@ impl Ingest<'_> {
     }
 
     /// Dumps one database. Its bytes go into the vault as they pass, but nothing refers to them unless all is well.
-    fn database(&mut self, database: &Database, row_key: &[u8; 32]) -> Result<(Content, Content, DatabaseReport)> {
+    fn database(
+        &mut self,
+        database: &Database,
+        row_key: &[u8; 32],
+    ) -> Result<(Content, Content, DatabaseReport)> {
         let started = Instant::now();
         let name = &database.name;
         let (connection, lock_wait) = (self.plan.connection.clone(), self.job.lock_wait);
         let snapshot =
             self.runtime.block_on(Snapshot::open(&connection, name, lock_wait)).map_err(hinted)?;
-        let program = self.plan.programs.client("pg_dump", self.plan.server.major()).map_err(hinted)?;
+        let program =
+            self.plan.programs.client("pg_dump", self.plan.server.major()).map_err(hinted)?;
         let options = DumpOptions {
             snapshot: Some(snapshot.id().to_owned()),
             lock_wait: Some(lock_wait),
@@ -245,7 +280,8 @@ impl Ingest<'_> {
         let length = parser.offset();
         let context = || format!("the dump of database '{name}' ended after {length} bytes");
         streamed.with_context(context)?;
-        let summary = parser.finish().map_err(|e| anyhow!("{e}; {}", e.hint())).with_context(context)?;
+        let summary =
+            parser.finish().map_err(|e| anyhow!("{e}; {}", e.hint())).with_context(context)?;
         self.plausible(database, &snapshot, &summary)?;
         self.runtime.block_on(snapshot.finish()).map_err(hinted)?;
         let dump = content.finish(self.writer)?;
@@ -268,9 +304,18 @@ impl Ingest<'_> {
     }
 
     /// A dump that is whole can still be of nothing: the tables that the snapshot showed must be in it.
-    fn plausible(&mut self, database: &Database, snapshot: &Snapshot, summary: &ArchiveSummary) -> Result<()> {
+    fn plausible(
+        &mut self,
+        database: &Database,
+        snapshot: &Snapshot,
+        summary: &ArchiveSummary,
+    ) -> Result<()> {
         if summary.database != database.name {
-            bail!("the dump says that it is of database '{}', not '{}'", summary.database, database.name);
+            bail!(
+                "the dump says that it is of database '{}', not '{}'",
+                summary.database,
+                database.name
+            );
         }
         if !self.job.exclude_table_data.is_empty() || self.plan.server.in_recovery {
             return Ok(());
@@ -280,12 +325,18 @@ impl Ingest<'_> {
         let missing: Vec<String> = snapshot
             .tables()
             .iter()
-            .filter(|t| t.kind == TableKind::Table && !in_dump.contains(&(t.schema.as_str(), t.name.as_str())))
+            .filter(|t| {
+                t.kind == TableKind::Table
+                    && !in_dump.contains(&(t.schema.as_str(), t.name.as_str()))
+            })
             .map(|t| format!("{}.{}", t.schema, t.name))
             .collect();
         let filled = snapshot.tables().iter().any(|t| t.kind == TableKind::Table && t.size > 0);
         if summary.tables.is_empty() && filled {
-            bail!("the dump holds no table's rows, but the database has {} tables", snapshot.tables().len());
+            bail!(
+                "the dump holds no table's rows, but the database has {} tables",
+                snapshot.tables().len()
+            );
         }
         if !missing.is_empty() {
             // Members of extensions have no rows in a dump unless the extension says so.
@@ -339,8 +390,9 @@ impl Ingest<'_> {
             }
         }
         drop(pieces);
-        let dump = self.runtime.block_on(reader).context("reading the dump panicked; please report it")?;
-        if result.as_ref().is_err_and(|e| e.chain().any(|c| c.is::<keephold_vault::Error>())) {
+        let dump =
+            self.runtime.block_on(reader).context("reading the dump panicked; please report it")?;
+        if result.as_ref().is_err_and(|e| e.chain().any(is_vault_error)) {
             return result;
         }
         // What the program says of its own failure explains what the parser stumbled over.

@@ -1,5 +1,6 @@
 //! Building an index segment in memory.
 
+use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::frame::Compressor;
 use crate::ids::{SegmentId, VaultId};
@@ -13,7 +14,7 @@ use crate::seal::{Header, MessageKind, ObjectKind, Sealer, TAG_LEN};
 /// A segment that is being collected.
 #[derive(Debug, Default)]
 pub struct SegmentBuilder {
-    envelopes: Vec<Vec<u8>>,
+    envelopes: Vec<(Vec<u8>, RecipientsDigest)>,
     packs: Vec<PackRow>,
     blobs: Vec<BlobRow>,
 }
@@ -34,11 +35,18 @@ pub struct BuiltSegment {
 }
 
 impl SegmentBuilder {
-    /// Adds a pack and all that its footer says. `row.envelope` is set here.
-    pub fn add(&mut self, mut row: PackRow, envelope: &[u8], frames: &[FrameInfo]) {
-        let known = self.envelopes.iter().position(|e| e == envelope);
+    /// Adds a pack and all that its footer says; `recipients` tells whom its envelope was sealed to. `row.envelope` is
+    /// set here.
+    pub fn add(
+        &mut self,
+        mut row: PackRow,
+        envelope: &[u8],
+        recipients: RecipientsDigest,
+        frames: &[FrameInfo],
+    ) {
+        let known = self.envelopes.iter().position(|(e, _)| e == envelope);
         let number = known.unwrap_or_else(|| {
-            self.envelopes.push(envelope.to_vec());
+            self.envelopes.push((envelope.to_vec(), recipients));
             self.envelopes.len() - 1
         });
         row.envelope = number_of(number);
@@ -90,7 +98,7 @@ impl SegmentBuilder {
             Sealer::new(&secret.index_key(&vault, &salt), ObjectKind::Segment, vault, salt);
         let mut compressor = Compressor::new(3)?;
         let mut footer = Footer {
-            envelopes: self.envelopes.into_iter().map(Into::into).collect(),
+            envelopes: self.envelopes.into_iter().map(|(e, r)| (e.into(), r)).collect(),
             blobs: number_of(self.blobs.len()),
             packs: number_of(self.packs.len()),
             blob_blocks: Vec::new(),

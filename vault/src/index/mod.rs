@@ -10,6 +10,7 @@ mod open;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::RecipientsDigest;
 use crate::ids::{BlobId, PackId};
 use crate::keys::Salt;
 use crate::pack::FramePlace;
@@ -65,7 +66,7 @@ struct Fence {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Footer {
-    envelopes: Vec<serde_bytes::ByteBuf>,
+    envelopes: Vec<(serde_bytes::ByteBuf, RecipientsDigest)>,
     blobs: u32,
     packs: u32,
     blob_blocks: Vec<Fence>,

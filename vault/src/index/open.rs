@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::frame::Expander;
 use crate::ids::{BlobId, SegmentId, VaultId};
@@ -203,7 +204,12 @@ impl OpenSegment {
 
     /// The envelopes of the runs that wrote the packs.
     pub fn envelope(&self, number: u32) -> Option<&[u8]> {
-        Some(self.footer.envelopes.get(number as usize)?.as_slice())
+        Some(self.footer.envelopes.get(number as usize)?.0.as_slice())
+    }
+
+    /// Whom that envelope was sealed to.
+    pub fn recipients(&self, number: u32) -> Option<RecipientsDigest> {
+        Some(self.footer.envelopes.get(number as usize)?.1)
     }
 
     /// How many packs it describes.
@@ -303,7 +309,7 @@ mod tests {
             let blobs =
                 (0..blobs_each).map(|_| (BlobId::from_bytes(random().unwrap()), 10)).collect();
             let frames = [FrameInfo { kind: BlobKind::Data, offset: 100, stored: 50, blobs }];
-            builder.add(row, if p % 2 == 0 { b"even" } else { b"odd" }, &frames);
+            builder.add(row, if p % 2 == 0 { b"even" } else { b"odd" }, [7; 32], &frames);
         }
         (builder.finish(VAULT, &secret, b"run").unwrap(), secret)
     }

@@ -143,7 +143,7 @@ impl OpenPack {
                         format!("the frame at byte {} ends within blob {id}", frame.offset),
                     ));
                 };
-                if namer.name(blob) != *id {
+                if namer.name(frame.kind, blob) != *id {
                     return Err(Error::damaged(
                         &self.reader.what,
                         format!(
@@ -219,7 +219,7 @@ mod tests {
         for (kind, blobs) in frames {
             let mut out = Vec::new();
             compressor.compress(&blobs.concat(), &mut out).unwrap();
-            let names = blobs.iter().map(|b| (namer.name(b), b.len() as u32)).collect();
+            let names = blobs.iter().map(|b| (namer.name(*kind, b), b.len() as u32)).collect();
             builder.add(*kind, &out, names).unwrap();
         }
         let built = builder.finish().unwrap();
@@ -257,7 +257,9 @@ mod tests {
         let mut builder = PackBuilder::new(VAULT, &run, b"e", Vec::new()).unwrap();
         let mut out = Vec::new();
         Compressor::new(3).unwrap().compress(b"forged", &mut out).unwrap();
-        builder.add(BlobKind::Data, &out, vec![(namer.name(b"honest"), 6)]).unwrap();
+        builder
+            .add(BlobKind::Data, &out, vec![(namer.name(BlobKind::Data, b"honest"), 6)])
+            .unwrap();
         let built = builder.finish().unwrap();
         let mut pack = OpenPack::open(&built.id, &built.bytes, VAULT, &run).unwrap();
         let error = pack.check_blobs(&built.bytes, &namer).unwrap_err();

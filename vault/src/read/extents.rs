@@ -2,59 +2,42 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use serde::de::DeserializeOwned;
 
-use crate::content::{Content, Extent, Extents};
+use crate::content::{Content, Extent, Extents, ListRef};
 use crate::error::Error;
-use crate::limits::{BLOB_LEN_MAX, LIST_DEPTH_MAX};
+use crate::limits::BLOB_LEN_MAX;
 use crate::pack::BlobKind;
 use crate::read::SnapshotReader;
-
-/// More bytes than any extent takes in a list: one for its kind, an id, and two numbers.
-const EXTENT_STORED_MAX: usize = 64;
 
 /// The extents of one content, in order. Their lengths add up to its size, or the stream ends with an error.
 #[derive(Debug)]
 pub struct ExtentStream {
     reader: SnapshotReader,
-    /// What the entry itself holds: extents, or the list blobs of the topmost level.
-    inline: VecDeque<Extent>,
-    /// One for each level of lists, the topmost first.
-    lists: Vec<List>,
+    /// Extents that were read and not yet given out.
+    ready: VecDeque<Extent>,
+    /// Lists still to be read: one queue for each level, the topmost first.
+    lists: Vec<VecDeque<ListRef>>,
     /// What is left of the content's size.
     left: u64,
     size: u64,
-    /// Set after an error, or before the first extent where the content claims what can't be.
-    ended: Option<&'static str>,
+    sound: bool,
     done: bool,
-}
-
-/// The bytes of one level of list blobs, laid end to end, as far as they were read and not yet used.
-#[derive(Debug, Default)]
-struct List {
-    /// The beginning of an extent that goes on in the next blob.
-    begun: Vec<u8>,
-    rest: Bytes,
 }
 
 impl ExtentStream {
     pub(crate) fn new(reader: SnapshotReader, content: &Content) -> Self {
-        let (inline, depth) = match &content.extents {
-            Extents::Inline(extents) => (extents, 0),
-            Extents::Lists { depth, blobs } => (blobs, *depth),
+        let sound = content.is_sound();
+        let (ready, lists) = match &content.extents {
+            Extents::Inline(extents) => (extents.iter().copied().collect(), Vec::new()),
+            Extents::Lists { depth, lists } => {
+                let mut levels = vec![VecDeque::new(); usize::from(*depth).max(1)];
+                levels[0] = lists.iter().copied().collect();
+                (VecDeque::new(), levels)
+            }
         };
-        let lists = matches!(content.extents, Extents::Lists { .. });
-        let ended = (lists && !(1..=LIST_DEPTH_MAX).contains(&depth))
-            .then_some("it claims more levels of lists than there can be, or none");
-        Self {
-            reader,
-            inline: inline.iter().copied().collect(),
-            lists: (0..depth.min(LIST_DEPTH_MAX)).map(|_| List::default()).collect(),
-            left: content.size,
-            size: content.size,
-            ended,
-            done: false,
-        }
+        let (left, size) = (content.size, content.size);
+        Self { reader, ready, lists, left, size, sound, done: false }
     }
 
     /// The next extent; `None` at the end. After an error there is nothing more.
@@ -66,10 +49,8 @@ impl ExtentStream {
         if self.done {
             return None;
         }
-        let next = match self.ended {
-            Some(why) => Err(damaged(why)),
-            None => self.pull().await,
-        };
+        let next =
+            if self.sound { self.pull().await } else { Err(damaged("it contradicts itself")) };
         let next = next.and_then(|extent| self.count(extent));
         self.done = !matches!(next, Ok(Some(_)));
         next.transpose()
@@ -97,91 +78,56 @@ impl ExtentStream {
         Ok(Some(extent))
     }
 
-    /// Takes the next extent off the lowest level that has one, and reads its list until it is one of content.
+    /// Takes the next extent; reads the next list of the lowest level that has one when none is ready.
     async fn pull(&mut self) -> Result<Option<Extent>, Error> {
-        let mut level = self.lists.len();
         loop {
-            let extent = match level.checked_sub(1) {
-                None => match self.inline.pop_front() {
-                    Some(extent) => extent,
-                    None if self.lists.iter().all(List::is_empty) => return Ok(None),
-                    None => return Err(damaged("it ends within an extent")),
-                },
-                Some(list) => match self.lists[list].take()? {
-                    Some(extent) => extent,
-                    None => {
-                        level -= 1;
-                        continue;
-                    }
-                },
-            };
-            if level == self.lists.len() {
+            if let Some(extent) = self.ready.pop_front() {
                 return Ok(Some(extent));
             }
-            let Extent::Blob { id, length: 1..=BLOB_LEN_MAX } = extent else {
-                return Err(damaged("a list of it is no whole blob"));
+            let Some(level) = self.lists.iter().rposition(|level| !level.is_empty()) else {
+                return Ok(None);
             };
-            let fetched = self.reader.fetch_kind(BlobKind::List, [id].into_iter()).await?;
-            let Some(bytes) = fetched.extent(&extent)? else {
-                return Err(damaged("a list of it is a hole"));
-            };
-            self.lists[level].append(bytes);
-            level = self.lists.len();
+            let Some(list) = self.lists[level].pop_front() else { return Ok(None) };
+            let bytes = self.read(&list).await?;
+            if level + 1 == self.lists.len() {
+                let extents: VecDeque<Extent> = items(&bytes)?;
+                check_cover(&list, extents.iter().map(Extent::length))?;
+                self.ready = extents;
+            } else {
+                let below: VecDeque<ListRef> = items(&bytes)?;
+                check_cover(&list, below.iter().map(|l| l.covers))?;
+                self.lists[level + 1] = below;
+            }
         }
+    }
+
+    async fn read(&self, list: &ListRef) -> Result<bytes::Bytes, Error> {
+        if !(1..=BLOB_LEN_MAX).contains(&list.length) {
+            return Err(damaged(format!("a list of it claims {} bytes", list.length)));
+        }
+        let fetched = self.reader.fetch_kind(BlobKind::List, [list.id].into_iter()).await?;
+        let whole = Extent::Blob { id: list.id, length: list.length };
+        fetched.extent(&whole)?.ok_or_else(|| damaged("a list of it is a hole"))
     }
 }
 
-impl List {
-    fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.rest.is_empty()
+/// The items of a list blob, end to end.
+fn items<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<VecDeque<T>, Error> {
+    let mut items = VecDeque::new();
+    while !bytes.is_empty() {
+        let (item, rest) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+        items.push_back(item);
+        bytes = rest;
     }
+    Ok(items)
+}
 
-    /// Appends a blob; what is left of the one before is less than an extent.
-    fn append(&mut self, bytes: Bytes) {
-        self.begun.extend_from_slice(&self.rest);
-        self.rest = bytes;
-    }
-
-    /// Takes one extent; `None` if its end is still to be read.
-    fn take(&mut self) -> Result<Option<Extent>, Error> {
-        if self.begun.is_empty() {
-            return match postcard::take_from_bytes::<Extent>(&self.rest) {
-                Ok((extent, tail)) => {
-                    let used = self.rest.len() - tail.len();
-                    self.rest.advance(used);
-                    Ok(Some(extent))
-                }
-                Err(postcard::Error::DeserializeUnexpectedEnd)
-                    if self.rest.len() < EXTENT_STORED_MAX =>
-                {
-                    Ok(None)
-                }
-                Err(error) => Err(damaged(error)),
-            };
-        }
-        // It began in the blob before: put as much of this one to it as an extent may take.
-        let before = self.begun.len();
-        let more = self.rest.len().min(EXTENT_STORED_MAX);
-        self.begun.extend_from_slice(&self.rest[..more]);
-        match postcard::take_from_bytes::<Extent>(&self.begun) {
-            Ok((extent, tail)) => {
-                let used = self.begun.len() - tail.len();
-                let Some(used) = used.checked_sub(before) else {
-                    return Err(damaged("an extent of it was read twice"));
-                };
-                self.begun.clear();
-                self.rest.advance(used);
-                Ok(Some(extent))
-            }
-            Err(postcard::Error::DeserializeUnexpectedEnd) if more == self.rest.len() => {
-                if self.begun.len() >= EXTENT_STORED_MAX {
-                    return Err(damaged("an extent of it has no end"));
-                }
-                self.rest.clear();
-                Ok(None)
-            }
-            Err(error) => Err(damaged(error)),
-        }
+fn check_cover(list: &ListRef, mut lengths: impl Iterator<Item = u64>) -> Result<(), Error> {
+    let covered = lengths.try_fold(0u64, u64::checked_add);
+    if covered == Some(list.covers) && list.covers > 0 {
+        Ok(())
+    } else {
+        Err(damaged("a list of it covers another length than it says"))
     }
 }
 
@@ -192,53 +138,12 @@ fn damaged(why: impl ToString) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::BlobId;
-
-    fn some(n: u32) -> Extent {
-        let id = BlobId::from_bytes([n as u8; 24]);
-        match n % 3 {
-            0 => Extent::Blob { id, length: n + 1 },
-            1 => Extent::Part { id, offset: n, length: 1_000_000 },
-            _ => Extent::Hole { length: u64::MAX - 5 },
-        }
-    }
-
-    #[test]
-    fn extents_that_straddle_blobs_are_put_together() {
-        let extents: Vec<_> = (0..40).map(some).collect();
-        let mut bytes = Vec::new();
-        for extent in &extents {
-            bytes = postcard::to_extend(extent, bytes).unwrap();
-        }
-        for step in 1..100 {
-            let (mut list, mut back) = (List::default(), Vec::new());
-            for blob in bytes.chunks(step) {
-                list.append(Bytes::copy_from_slice(blob));
-                while let Some(extent) = list.take().unwrap() {
-                    back.push(extent);
-                }
-            }
-            assert_eq!(back, extents, "cut every {step} bytes");
-            assert!(list.is_empty());
-        }
-    }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(
-            blobs in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 1..90), 0..9),
-        ) {
-            let mut list = List::default();
-            'blobs: for blob in blobs {
-                list.append(blob.into());
-                loop {
-                    match list.take() {
-                        Ok(Some(_)) => {}
-                        Ok(None) => break,
-                        Err(_) => break 'blobs,
-                    }
-                }
-            }
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..300)) {
+            let _ = items::<Extent>(&bytes);
+            let _ = items::<ListRef>(&bytes);
         }
     }
 }

@@ -225,8 +225,12 @@ impl Fetcher {
         })?;
         let raw = self.opener.open(frame, message.to_vec())?;
         let blobs = self.cut(frame, &raw)?;
-        let weight = raw.len();
-        self.frames.put(frame.name(), raw, weight);
+        // A frame of data that is wanted whole was most likely wanted once: the cache is for the others.
+        let wanted: usize = frame.blobs.iter().map(|(_, _, length)| *length as usize).sum();
+        if frame.kind != BlobKind::Data || wanted < raw.len() {
+            let weight = raw.len();
+            self.frames.put(frame.name(), raw, weight);
+        }
         Ok(blobs)
     }
 

@@ -156,7 +156,7 @@ impl FrameOpener {
         let Some(blob) = raw.get(start..end) else {
             return Err(wrong("reaches beyond the frame's end"));
         };
-        if self.namer.name(blob) != id {
+        if self.namer.name(frame.kind, blob) != id {
             return Err(wrong("has other contents than its id says"));
         }
         Ok(raw.slice(start..end))

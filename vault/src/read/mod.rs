@@ -14,6 +14,7 @@
 //! | [`snapshot`](SnapshotReader), `index`, `fetch`, `cache` | from a blob's id to its checked bytes |
 //! | [`walk`](EntryStream), [`search`](Listing), [`select`](Selection) | entries: all, some, one, one folder's |
 //! | [`extents`](ExtentStream), [`content`](ContentReader) | the bytes of one file or stream |
+//! | [`compare`](Differences) | what differs between two snapshots |
 //! | [`restore`] | many files at once |
 //!
 //! Nothing that storage says is believed before it was opened with the run's key and its blob's id recomputed; no
@@ -21,6 +22,7 @@
 //! [`ReadSettings`].
 
 mod cache;
+mod compare;
 mod content;
 mod extents;
 mod fetch;
@@ -39,6 +41,7 @@ mod vault;
 mod versions;
 mod walk;
 
+pub use compare::{Difference, Differences};
 pub use content::{ContentReader, Piece};
 pub use extents::ExtentStream;
 pub use fetch::Fetched;

@@ -31,14 +31,14 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
         match self.kind {
-            NoteKind::Hidden => write!(f, "{key} is hidden by a delete marker")?,
+            NoteKind::Hidden => write!(f, "{key} is hidden by a delete marker"),
             NoteKind::Replaced => {
-                write!(f, "a plain read of {key} answers other bytes than its own")?
+                write!(f, "a plain read of {key} answers other bytes than its own")
             }
             NoteKind::Stray => {
                 return write!(f, "{key} is no object of a vault, and was passed over");
             }
-        }
+        }?;
         match &self.version {
             Some(version) => write!(f, "; its version {version} was read instead"),
             None => f.write_str("; it was read again"),

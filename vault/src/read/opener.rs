@@ -64,6 +64,13 @@ impl Opener {
         opener
     }
 
+    /// The same, with the vault's secret known beforehand: records then open without an identity's help.
+    #[must_use]
+    pub fn and_secret(self, secret: VaultSecret) -> Self {
+        self.state().secret = Some(secret);
+        self
+    }
+
     /// Whether it can open data, and not only records and index.
     pub fn reads_data(&self) -> bool {
         self.identities.is_some()

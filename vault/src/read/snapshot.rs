@@ -10,8 +10,8 @@ use crate::limits::{BLOB_LEN_MAX, TREE_DEPTH_MAX};
 use crate::pack::BlobKind;
 use crate::read::fetch::{Fetched, Fetcher};
 use crate::read::{
-    ContentReader, EntryStream, ExtentStream, Listing, Opener, ReadSettings, RunRecord, Selection,
-    Vault, blocking, search,
+    ContentReader, Differences, EntryStream, ExtentStream, Listing, Opener, ReadSettings,
+    RunRecord, Selection, Vault, blocking, search,
 };
 use crate::tree::{Entry, Node, TreePath, TreeRoot};
 
@@ -33,7 +33,8 @@ impl SnapshotReader {
     /// Opens the snapshot of a run. Nothing is read yet.
     ///
     /// # Errors
-    /// [`Error::NoSnapshot`] if the run failed; [`Error::Damaged`] if the record's claims can't be.
+    /// [`Error::NoSnapshot`] if the run failed; [`Error::Damaged`] if the record's claims can't be;
+    /// [`Error::OtherVault`] if it was made with another secret than the vault's.
     pub fn new(
         vault: &Vault,
         opener: &Opener,
@@ -41,6 +42,7 @@ impl SnapshotReader {
         settings: ReadSettings,
     ) -> Result<Self, Error> {
         let what = || format!("record {}", run.key);
+        vault.check_secret(run)?;
         let Some(snapshot) = &run.record.snapshot else {
             return Err(Error::NoSnapshot { what: what() });
         };
@@ -84,6 +86,11 @@ impl SnapshotReader {
         Listing::new(self.clone(), folder)
     }
 
+    /// What differs in a later snapshot of the same vault, without reading the nodes that both share.
+    pub fn differences(&self, after: &Self, selection: &Selection) -> Differences {
+        Differences::new(self.clone(), after.clone(), selection)
+    }
+
     /// The extents of a content, in order.
     pub fn extents(&self, content: &Content) -> ExtentStream {
         ExtentStream::new(self.clone(), content)
@@ -91,7 +98,7 @@ impl SnapshotReader {
 
     /// The bytes of a content, in order, with read-ahead, checked against its size and hash.
     pub fn content(&self, content: &Content) -> ContentReader {
-        ContentReader::new(self.clone(), content.clone())
+        ContentReader::new(self.clone(), content)
     }
 
     /// Fetches the blobs of several extents at once.

@@ -166,12 +166,33 @@ impl Vault {
     /// Reads and opens a record.
     ///
     /// # Errors
-    /// As [`read_record`](Self::read_record) and [`Opener::record`].
+    /// As [`read_record`](Self::read_record) and [`open_record`](Self::open_record).
     pub async fn run(&self, key: &RecordKey, opener: &Opener) -> Result<RunRecord, Error> {
-        let sealed = self.read_record(key).await?;
-        let opener = opener.clone();
-        let fingerprint = self.fingerprint;
-        super::blocking(move || opener.record(&sealed, &fingerprint)).await?
+        self.open_record(self.read_record(key).await?, opener).await
+    }
+
+    /// Opens a record that was read. Anyone can seal a record to public recipients, but not with this vault's secret:
+    /// such a forgery is refused here, also by those who hold no signer's key to check it by.
+    ///
+    /// # Errors
+    /// As [`Opener::record`]; [`Error::OtherVault`] if it was made with another secret than this vault's.
+    pub async fn open_record(
+        &self,
+        sealed: SealedRecord,
+        opener: &Opener,
+    ) -> Result<RunRecord, Error> {
+        let (opener, fingerprint) = (opener.clone(), self.fingerprint);
+        let run = super::blocking(move || opener.record(&sealed, &fingerprint)).await??;
+        self.check_secret(&run)?;
+        Ok(run)
+    }
+
+    pub(crate) fn check_secret(&self, run: &RunRecord) -> Result<(), Error> {
+        self.config.check_secret(&run.secret).map_err(|_| Error::OtherVault {
+            what: format!("record {}", run.key),
+            found: "made with another secret".into(),
+            expected: format!("vault {}", self.config.id),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::ids::BlobId;
 use crate::read::versions::concerns_object;
 use crate::read::{Selection, SnapshotReader, Task};
 use crate::store::StoreError;
-use crate::tree::{Entry, EntryKind, Node, TreePath};
+use crate::tree::{Child, Entry, EntryKind, Node, TreePath, TreeRoot};
 
 /// Leaves fetched together: they mostly lie side by side in one frame or two.
 const LEAVES_AHEAD: usize = 16;
@@ -32,15 +32,18 @@ pub struct EntryStream {
 
 /// A node that is to be read, and what its parent says of it.
 #[derive(Debug, Clone)]
-struct Claim {
-    id: BlobId,
+pub(crate) struct Claim {
+    pub(crate) id: BlobId,
     length: u32,
     entries: u64,
     /// Path of its first entry; `None` for the root.
-    first: Option<TreePath>,
+    pub(crate) first: Option<TreePath>,
     /// Everything in it comes before this.
     end: Option<TreePath>,
 }
+
+/// Nodes that are being read.
+type Ahead = (Vec<Claim>, Task<Result<Vec<Node>, Error>>);
 
 /// Nodes with one parent.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ struct Level {
     height: u8,
     waiting: VecDeque<Claim>,
     ready: VecDeque<(Claim, Node)>,
-    ahead: Option<(Vec<Claim>, Task<Result<Vec<Node>, Error>>)>,
+    ahead: Option<Ahead>,
     /// How many nodes are read one by one.
     alone: usize,
 }
@@ -57,13 +60,7 @@ struct Level {
 impl EntryStream {
     pub(crate) fn new(reader: SnapshotReader, selection: Selection) -> Self {
         let root = reader.root();
-        let top = Claim {
-            id: root.id,
-            length: root.length,
-            entries: root.entries,
-            first: None,
-            end: None,
-        };
+        let top = Claim::root(root);
         let level = Level {
             height: root.depth,
             waiting: [top].into(),
@@ -141,19 +138,8 @@ impl EntryStream {
         match node {
             Node::Leaf(entries) => self.leaf = entries.into(),
             Node::Inner(children) => {
-                let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
-                let ends: Vec<_> = ends.chain([claim.end]).collect();
-                let claims = children.into_iter().zip(ends).map(|(child, end)| Claim {
-                    id: child.id,
-                    length: child.length,
-                    entries: child.entries,
-                    first: Some(child.first),
-                    end,
-                });
-                let wanted = claims.filter(|claim| {
-                    let first = claim.first.as_ref();
-                    first.is_none_or(|first| self.selection.meets(first, claim.end.as_ref()))
-                });
+                let claims = claim.children(children);
+                let wanted = claims.filter(|claim| claim.meets(&self.selection));
                 self.levels.push(Level {
                     height: height.saturating_sub(1),
                     waiting: wanted.collect(),
@@ -168,6 +154,34 @@ impl EntryStream {
 }
 
 impl Claim {
+    pub(crate) fn root(root: &TreeRoot) -> Self {
+        let TreeRoot { id, length, entries, .. } = *root;
+        Self { id, length, entries, first: None, end: None }
+    }
+
+    /// What a node says of its children.
+    pub(crate) fn children(self, children: Vec<Child>) -> impl DoubleEndedIterator<Item = Self> {
+        let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
+        let ends: Vec<_> = ends.chain([self.end]).collect();
+        children.into_iter().zip(ends).map(|(child, end)| Self {
+            id: child.id,
+            length: child.length,
+            entries: child.entries,
+            first: Some(child.first),
+            end,
+        })
+    }
+
+    /// Its id and length, to read it by.
+    pub(crate) fn name(&self) -> (BlobId, u32) {
+        (self.id, self.length)
+    }
+
+    /// Whether anything selected may stand in it.
+    pub(crate) fn meets(&self, selection: &Selection) -> bool {
+        self.first.as_ref().is_none_or(|first| selection.meets(first, self.end.as_ref()))
+    }
+
     fn lies_within(&self, folder: &TreePath) -> bool {
         // The folder's own entry isn't inside, so the first must be below it.
         let inside = |path: &TreePath| path.is_within(folder) && path != folder;
@@ -190,7 +204,7 @@ impl Claim {
 
     /// Holds a node against what its parent says. So entries are in order over the whole tree, no node can stand
     /// in two places, and a tree can't claim more entries than it reads.
-    fn check(&self, node: &Node) -> Result<(), Error> {
+    pub(crate) fn check(&self, node: &Node) -> Result<(), Error> {
         let (first, last, entries) = match node {
             Node::Leaf(entries) => (
                 entries.first().map(|e| &e.path),
@@ -276,5 +290,5 @@ impl Level {
 }
 
 fn names(claims: &[Claim]) -> Vec<(BlobId, u32)> {
-    claims.iter().map(|claim| (claim.id, claim.length)).collect()
+    claims.iter().map(Claim::name).collect()
 }

@@ -143,6 +143,11 @@ pub fn seal(
     Ok(SealedRecord { key, hash, bytes, header, header_len, signed_len })
 }
 
+#[derive(serde::Deserialize)]
+struct FormatOnly {
+    format: String,
+}
+
 impl SealedRecord {
     /// Takes stored bytes that were found under `key`. Checks, without any key, that they are those that it names.
     ///
@@ -182,7 +187,7 @@ impl SealedRecord {
         self.bytes.split_at(self.signed_len)
     }
 
-    /// Checks the signature; needs no secret.
+    /// Checks the signature, and that its signer may speak for the host whose record it is; needs no secret.
     ///
     /// # Errors
     /// [`Error::Signature`].
@@ -191,7 +196,16 @@ impl SealedRecord {
         let what = format!("record {}", self.key);
         let signature = std::str::from_utf8(signature)
             .map_err(|_| Error::Signature { what: what.clone(), why: "it is no text".into() })?;
-        signers.check(Purpose::Record, message, signature, &what)
+        let signer = signers.check(Purpose::Record, message, signature, &what)?;
+        if signer.speaks_for(&self.key.host) {
+            Ok(signer)
+        } else {
+            let why = format!(
+                "it was made by '{}', who may not sign for host '{}'",
+                signer.principal, self.key.host
+            );
+            Err(Error::Signature { what, why })
+        }
     }
 
     /// Opens the body with the vault's secret, and holds what it says against the record's name.
@@ -217,10 +231,13 @@ impl SealedRecord {
         let body = self.bytes[start..self.signed_len].to_vec();
         let body = sealer.open(body, start as u64, MessageKind::Record, &what)?;
         let json = Expander::new().expand(body, RECORD_BODY_MAX, &what)?;
-        let record: Record = serde_json::from_slice(&json).map_err(|e| Error::damaged(&what, e))?;
-        if record.format != Record::FORMAT {
-            return Err(Error::NewerFormat { what, found: record.format });
+        let damaged = |e| Error::damaged(&what, e);
+        // A newer record may hold words that this program can't read.
+        let format: FormatOnly = serde_json::from_slice(&json).map_err(damaged)?;
+        if format.format != Record::FORMAT {
+            return Err(Error::NewerFormat { what, found: format.format });
         }
+        let record: Record = serde_json::from_slice(&json).map_err(damaged)?;
         let key = &self.key;
         if (&record.host, &record.job, record.seq, record.started.as_second())
             != (&key.host, &key.job, key.seq, key.started.as_second())

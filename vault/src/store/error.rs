@@ -71,7 +71,7 @@ pub enum StoreError {
         detail: String,
     },
     /// This host's clock and the server's differ too much to set locks by.
-    #[error("this host's clock is {offset_s} s {direction} the clock of {target}")]
+    #[error("this host's clock is {} {direction} the clock of {target}", rough(*offset_s))]
     ClockSkew {
         /// The target's URL.
         target: String,
@@ -132,6 +132,15 @@ pub enum StoreError {
     },
 }
 
+/// A difference of clocks, for people.
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..7_200 => format!("{seconds} s"),
+        7_200..172_800 => format!("{} hours", (seconds + 1_800) / 3_600),
+        _ => format!("{} days", (seconds + 43_200) / 86_400),
+    }
+}
+
 impl StoreError {
     /// Whether trying again later could help without anyone changing anything.
     pub fn is_transient(&self) -> bool {
@@ -143,6 +152,12 @@ impl StoreError {
         Some(match self {
             Self::NoTarget { .. } => {
                 "make the bucket (with Object Lock) or the folder first, or correct the vault's URL"
+            }
+            Self::Denied { detail, .. } if detail.contains("SignatureDoesNotMatch") => {
+                "the secret access key is not the one that belongs to this access key id: set the right one"
+            }
+            Self::Denied { detail, .. } if detail.contains("InvalidAccessKeyId") => {
+                "the server doesn't know this access key id: set one of its own, or correct the endpoint"
             }
             Self::Denied { .. } => {
                 "check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/"

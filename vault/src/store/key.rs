@@ -32,9 +32,9 @@ impl ObjectKey {
     }
 
     /// Takes a key as a listing gives it. `None` if it isn't one that Keephold could have written: empty
-    /// components, dots, characters outside `[A-Za-z0-9._=%@+-]`, or more than [`KEY_LEN_MAX`] bytes.
+    /// components, dots, characters outside `[A-Za-z0-9._-]`, or more than [`KEY_LEN_MAX`] bytes.
     pub fn parse(text: &str) -> Option<Self> {
-        let plain = |c: u8| c.is_ascii_alphanumeric() || b"._=%@+-".contains(&c);
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
         let sound = !text.is_empty()
             && text.len() <= KEY_LEN_MAX
             && text

@@ -66,7 +66,11 @@ struct StoredEntry {
     path: StoredPath,
     kind: EntryKind,
     meta: Metadata,
+    extra: Extra,
 }
+
+/// Room for what later versions say of an entry, each by a number; readers pass over numbers that they don't know.
+type Extra = Vec<(u32, ByteBuf)>;
 
 #[derive(Serialize, Deserialize)]
 struct StoredChild {
@@ -120,6 +124,7 @@ impl Node {
                 while !rest.is_empty() {
                     let (stored, tail) =
                         postcard::take_from_bytes::<StoredEntry>(rest).map_err(damaged)?;
+                    check_entry(&stored).map_err(|why| Error::damaged(what, why))?;
                     entries.push(Entry {
                         path: next(&stored.path)?,
                         kind: stored.kind,
@@ -147,6 +152,19 @@ impl Node {
                 Err(Error::NewerFormat { what: what.into(), found: format!("tree node {other}") })
             }
         }
+    }
+}
+
+/// Bounds that postcard knows nothing of.
+fn check_entry(entry: &StoredEntry) -> Result<(), &'static str> {
+    if entry.meta.mtime.nanos >= 1_000_000_000 {
+        return Err("a time has more than a second of nanoseconds");
+    }
+    match &entry.kind {
+        EntryKind::File(content) if !content.is_sound() => {
+            Err("a file's content contradicts itself")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -233,7 +251,7 @@ impl TreeBuilder {
             .into());
         }
         let total = if let EntryKind::File(content) = &entry.kind { content.size } else { 0 };
-        self.levels[0].add(&entry.path, &(&entry.kind, &entry.meta), 1, total)?;
+        self.levels[0].add(&entry.path, &(&entry.kind, &entry.meta, Extra::new()), 1, total)?;
         if self.levels[0].is_done(&entry.path) {
             self.close(0, store)?;
         }
@@ -326,13 +344,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::content::Content;
+    use crate::content::{Content, Extent, Extents};
     use crate::keys::VaultSecret;
     use crate::tree::{FileTime, Xattr};
 
     fn entry(path: TreePath, size: u64) -> Entry {
         let mut content = Content::empty();
-        content.size = size;
+        if size > 0 {
+            content = Content {
+                size,
+                hash: None,
+                extents: Extents::Inline(vec![Extent::Hole { length: size }]),
+            };
+        }
         Entry {
             path,
             kind: if size.is_multiple_of(3) {
@@ -358,7 +382,7 @@ mod tests {
         let namer = VaultSecret::from_bytes([1; 32]).blob_namer();
         let mut blobs = Blobs::new();
         let mut store = |bytes: &[u8]| -> Result<BlobId, Error> {
-            let id = namer.name(bytes);
+            let id = namer.name(crate::pack::BlobKind::Tree, bytes);
             blobs.insert(id, bytes.to_vec());
             Ok(id)
         };
@@ -422,7 +446,8 @@ mod tests {
         for entry in [&entries[1], &entries[0]] {
             let path =
                 StoredPath { shared: 0, rest: ByteBuf::from(entry.path.as_bytes().to_vec()) };
-            bytes = postcard::to_extend(&(path, &entry.kind, &entry.meta), bytes).unwrap();
+            bytes = postcard::to_extend(&(path, &entry.kind, &entry.meta, Extra::new()), bytes)
+                .unwrap();
         }
         assert!(Node::read(&bytes, "node").unwrap_err().to_string().contains("out of order"));
     }

@@ -1,7 +1,9 @@
 //! From the bytes of a file or stream to its content: chunks become blobs, blobs a list of extents.
 
+use serde::Serialize;
+
 use crate::chunk::Chunker;
-use crate::content::{Content, Extent, Extents};
+use crate::content::{Content, Extent, Extents, ListRef};
 use crate::error::Error;
 use crate::ids::{BlobId, ContentHash};
 use crate::keys::BlobNamer;
@@ -35,7 +37,7 @@ pub fn prepare(chunker: &Chunker, namer: &BlobNamer, bytes: Vec<u8>) -> Prepared
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
         let (chunk, tail) = rest.split_at(chunker.cut(rest));
-        chunks.push((namer.name(chunk), length_of(chunk)));
+        chunks.push((namer.name(BlobKind::Data, chunk), length_of(chunk)));
         rest = tail;
     }
     let hash =
@@ -134,14 +136,17 @@ impl ContentWriter {
 #[derive(Debug, Default)]
 struct ExtentList {
     inline: Vec<Extent>,
+    /// The open list of each level, that of extents first.
     levels: Vec<Level>,
 }
 
-/// The open list blob of a level: encoded extents, and how many of them.
+/// The open list of a level: its encoded items.
 #[derive(Debug, Default)]
 struct Level {
     bytes: Vec<u8>,
-    open: Vec<Extent>,
+    covers: u64,
+    /// Of lists of lists: the items, as long as they are few enough to stand in an entry.
+    refs: Vec<ListRef>,
     closed: bool,
 }
 
@@ -153,14 +158,26 @@ impl ExtentList {
                 return Ok(());
             }
             for earlier in std::mem::take(&mut self.inline) {
-                self.add_at(writer, 0, earlier)?;
+                self.add_extent(writer, earlier)?;
             }
         }
-        self.add_at(writer, 0, extent)
+        self.add_extent(writer, extent)
     }
 
-    fn add_at(&mut self, writer: &mut Writer, level: usize, extent: Extent) -> Result<(), Error> {
-        if level >= LIST_DEPTH_MAX as usize {
+    fn add_extent(&mut self, writer: &mut Writer, extent: Extent) -> Result<(), Error> {
+        let cut = extent.blob().is_some_and(|id| id.as_bytes()[0] & LIST_CUT_MASK == 0);
+        self.add_item(writer, 0, &extent, extent.length(), cut)
+    }
+
+    fn add_item(
+        &mut self,
+        writer: &mut Writer,
+        level: usize,
+        item: &impl Serialize,
+        covers: u64,
+        cut: bool,
+    ) -> Result<(), Error> {
+        if level > LIST_DEPTH_MAX as usize {
             return Err(Error::damaged("a file", "it has more extents than the format can list"));
         }
         if self.levels.len() == level {
@@ -168,10 +185,8 @@ impl ExtentList {
         }
         let open = &mut self.levels[level];
         let failed = |e| Error::damaged("a list of extents", e);
-        open.bytes =
-            postcard::to_extend(&extent, std::mem::take(&mut open.bytes)).map_err(failed)?;
-        open.open.push(extent);
-        let cut = extent.blob().is_some_and(|id| id.as_bytes()[0] & LIST_CUT_MASK == 0);
+        open.bytes = postcard::to_extend(item, std::mem::take(&mut open.bytes)).map_err(failed)?;
+        open.covers += covers;
         if open.bytes.len() >= LIST_LEN_MAX || (open.bytes.len() >= LIST_LEN_MIN && cut) {
             self.close(writer, level)?;
         }
@@ -179,12 +194,17 @@ impl ExtentList {
     }
 
     fn close(&mut self, writer: &mut Writer, level: usize) -> Result<(), Error> {
-        let open = &mut self.levels[level];
-        let bytes = std::mem::take(&mut open.bytes);
-        open.open.clear();
-        open.closed = true;
-        let id = writer.add(BlobKind::List, &bytes)?;
-        self.add_at(writer, level + 1, Extent::Blob { id, length: length_of(&bytes) })
+        let open =
+            std::mem::replace(&mut self.levels[level], Level { closed: true, ..Level::default() });
+        let id = writer.add(BlobKind::List, &open.bytes)?;
+        let list = ListRef { id, length: length_of(&open.bytes), covers: open.covers };
+        let cut = id.as_bytes()[0] & LIST_CUT_MASK == 0;
+        self.add_item(writer, level + 1, &list, list.covers, cut)?;
+        let above = &mut self.levels[level + 1];
+        if !above.bytes.is_empty() {
+            above.refs.push(list);
+        }
+        Ok(())
     }
 
     fn finish(mut self, writer: &mut Writer) -> Result<Extents, Error> {
@@ -193,14 +213,11 @@ impl ExtentList {
         }
         let mut level = 0;
         loop {
-            let open = &self.levels[level];
-            // A level that was never closed and is short is the top, unless it is the extents themselves.
-            if level > 0 && !open.closed && open.open.len() <= EXTENTS_INLINE_MAX {
+            let open = &mut self.levels[level];
+            // A level of lists that was never closed and is short stands in the entry itself.
+            if level > 0 && !open.closed && open.refs.len() <= EXTENTS_INLINE_MAX {
                 let depth = u8::try_from(level).unwrap_or(u8::MAX);
-                return Ok(Extents::Lists {
-                    depth,
-                    blobs: std::mem::take(&mut self.levels[level].open),
-                });
+                return Ok(Extents::Lists { depth, lists: std::mem::take(&mut open.refs) });
             }
             if !open.bytes.is_empty() {
                 self.close(writer, level)?;

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::index::PackRow;
 use crate::pack::FrameInfo;
@@ -20,6 +21,7 @@ use crate::pack::FrameInfo;
 pub(crate) struct Note {
     pub(crate) row: PackRow,
     pub(crate) envelope: ByteBuf,
+    pub(crate) recipients: RecipientsDigest,
     pub(crate) frames: Vec<FrameInfo>,
 }
 
@@ -124,7 +126,7 @@ mod tests {
             version: None,
             locked_until_s: Some(7),
         };
-        Note { row, envelope: ByteBuf::from(vec![1, 2]), frames: vec![] }
+        Note { row, envelope: ByteBuf::from(vec![1, 2]), recipients: [3; 32], frames: vec![] }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId, VaultId};
 use crate::index::{BuiltSegment, OpenSegment, PackRow};
@@ -26,6 +27,9 @@ const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
 
 /// A table is merged with the next as long as that isn't this much larger.
 const MERGE_RATIO: u64 = 4;
+
+/// Of how many segments the descriptions of packs are kept in memory.
+const ROWS_KEPT: usize = 16;
 
 /// How many locks are extended at once.
 const EXTENSIONS_AT_ONCE: usize = 16;
@@ -48,7 +52,17 @@ struct Segment {
     lock: LockState,
     /// The same for each of its packs.
     packs: Vec<LockState>,
+    /// Packs sealed to other recipients than this run's, who could not open them: never used again.
+    foreign: PackSet,
     used: PackSet,
+}
+
+impl Segment {
+    /// Whether what a pack holds may be used again.
+    fn is_usable(&self, pack: u32) -> bool {
+        self.packs.get(pack as usize).is_some_and(|lock| *lock != LockState::GONE)
+            && !self.foreign.contains(pack)
+    }
 }
 
 /// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
@@ -78,11 +92,14 @@ pub struct Known {
     runtime: tokio::runtime::Handle,
     vault: VaultId,
     secret: VaultSecret,
+    recipients: RecipientsDigest,
     locks: bool,
     segments: Vec<Segment>,
     numbers: HashMap<SegmentId, u32>,
     tables: Vec<(Table, Vec<Option<u32>>)>,
     extended: u64,
+    /// What segments say of their packs, for the few segments that were asked last.
+    rows: HashMap<u32, Vec<PackRow>>,
 }
 
 impl Known {
@@ -95,6 +112,7 @@ impl Known {
         store: Arc<dyn Store>,
         vault: VaultId,
         secret: VaultSecret,
+        recipients: RecipientsDigest,
         locks: bool,
     ) -> Result<Self, Error> {
         for sub in ["segments", "tables", "locks", "journal"] {
@@ -107,11 +125,13 @@ impl Known {
             runtime: tokio::runtime::Handle::current(),
             vault,
             secret,
+            recipients,
             locks,
             segments: Vec::new(),
             numbers: HashMap::new(),
             tables: Vec::new(),
             extended: 0,
+            rows: HashMap::new(),
         };
         let found = known.list().await?;
         known.forget_others(&found)?;
@@ -227,9 +247,15 @@ impl Known {
         let open = OpenSegment::open_whole(&id, self.vault, &self.secret, bytes)?;
         let header = OpenSegment::header(&id, bytes)?;
         let mut packs = Vec::with_capacity(open.packs() as usize);
+        let mut foreign = PackSet::default();
         for &place in open.pack_blocks() {
             let rows = open.pack_block(slice(bytes, place.range()), place)?;
-            packs.extend(rows.iter().map(|row| LockState::until(row.locked_until())));
+            for row in &rows {
+                if open.recipients(row.envelope) != Some(self.recipients) {
+                    foreign.insert(u32::try_from(packs.len()).unwrap_or(u32::MAX));
+                }
+                packs.push(LockState::until(row.locked_until()));
+            }
         }
         let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
@@ -242,7 +268,16 @@ impl Known {
         }
         let size = bytes.len() as u64;
         let used = PackSet::default();
-        Ok(self.number_segment(Segment { id, size, salt: header.salt, version, lock, packs, used }))
+        Ok(self.number_segment(Segment {
+            id,
+            size,
+            salt: header.salt,
+            version,
+            lock,
+            packs,
+            foreign,
+            used,
+        }))
     }
 
     fn number_segment(&mut self, segment: Segment) -> u32 {
@@ -347,18 +382,22 @@ impl Known {
             table.segments().iter().map(number).collect()
         };
         let (map_a, map_b) = (renumber(a), renumber(b));
-        let live = |map: Vec<Option<u32>>| {
+        let live = |table: &'_ Table, map: Vec<Option<u32>>| {
+            let usable: Vec<Option<&Segment>> =
+                table.segments().iter().map(|id| self.segment(id)).collect();
             move |row: Result<Row, Error>| match row {
-                Ok(row) => map
-                    .get(row.segment as usize)
-                    .copied()
-                    .flatten()
-                    .map(|segment| Ok(Row { segment, ..row })),
+                Ok(row) => {
+                    let segment = map.get(row.segment as usize).copied().flatten()?;
+                    // Of two places of a blob, the one that can't be used must not hide the other.
+                    let usable =
+                        usable.get(row.segment as usize).copied().flatten()?.is_usable(row.pack);
+                    usable.then_some(Ok(Row { segment, ..row }))
+                }
                 Err(error) => Some(Err(error)),
             }
         };
-        let mut left = a.iter().filter_map(live(map_a)).peekable();
-        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        let mut left = a.iter().filter_map(live(a, map_a)).peekable();
+        let mut right = b.iter().filter_map(live(b, map_b)).peekable();
         let mut last: Option<BlobId> = None;
         let rows = std::iter::from_fn(|| {
             loop {
@@ -380,6 +419,10 @@ impl Known {
             }
         });
         self.write_table(&segments, rows)
+    }
+
+    fn segment(&self, id: &SegmentId) -> Option<&Segment> {
+        self.segments.get(*self.numbers.get(id)? as usize)
     }
 
     fn use_table(&mut self, table: Table) {
@@ -415,11 +458,12 @@ impl Known {
             return Ok(true);
         }
         let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(false) };
-        if lock == LockState::GONE {
+        if lock == LockState::GONE || segment.foreign.contains(handle.pack) {
             return Ok(false);
         }
         let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
-        if self.locks && !lock.holds_until(safe) {
+        // Without locks nothing but a look tells whether a pack is still there.
+        if !self.locks || !lock.holds_until(safe) {
             let row = self.row(handle)?;
             let extended = self.runtime.block_on(extend(&*self.store, &row, safe))?;
             self.segments[handle.segment as usize].packs[handle.pack as usize] =
@@ -428,7 +472,7 @@ impl Known {
                 tracing::warn!(pack = %row.id, "a pack is gone from the vault; what it held is stored again");
                 return Ok(false);
             }
-            self.extended += 1;
+            self.extended += u64::from(self.locks);
         }
         self.segments[handle.segment as usize].used.insert(handle.pack);
         Ok(true)
@@ -446,12 +490,14 @@ impl Known {
         ((pack as usize) < packs).then_some(PackHandle { segment: number, pack })
     }
 
-    /// Takes a segment into account that this run has stored; all its packs are new and needed.
+    /// Takes a segment into account that this run has stored; all its packs are new and needed. `foreign` are those
+    /// that an interrupted run sealed to other recipients.
     pub(crate) fn stored(
         &mut self,
         built: &BuiltSegment,
         version: Option<VersionId>,
         lock: Option<Timestamp>,
+        foreign: PackSet,
     ) -> Result<(), Error> {
         write_file(&self.segment_path(&built.id), &built.bytes)?;
         let rows = built.blobs.iter().map(|row| Ok(Row { id: row.id, segment: 0, pack: row.pack }));
@@ -465,6 +511,7 @@ impl Known {
             version,
             lock: LockState::until(lock),
             packs: built.packs.iter().map(|row| LockState::until(row.locked_until())).collect(),
+            foreign,
             used,
         });
         self.use_table(table);
@@ -478,17 +525,31 @@ impl Known {
         }
     }
 
-    fn row(&self, handle: PackHandle) -> Result<PackRow, Error> {
-        let id = self.segments[handle.segment as usize].id;
-        let path = self.segment_path(&id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
-        let missing = || {
+    fn row(&mut self, handle: PackHandle) -> Result<PackRow, Error> {
+        if !self.rows.contains_key(&handle.segment) {
+            if self.rows.len() >= ROWS_KEPT {
+                self.rows.clear();
+            }
+            let rows = self.pack_rows(&self.segments[handle.segment as usize].id)?;
+            self.rows.insert(handle.segment, rows);
+        }
+        let row = self.rows.get(&handle.segment).and_then(|rows| rows.get(handle.pack as usize));
+        row.cloned().ok_or_else(|| {
+            let id = self.segments[handle.segment as usize].id;
             Error::damaged(format!("index segment {id}"), format!("it has no pack {}", handle.pack))
-        };
-        let (place, at) = open.pack_block_of(handle.pack).ok_or_else(missing)?;
-        let rows = open.pack_block(slice(&bytes, place.range()), place)?;
-        rows.into_iter().nth(at).ok_or_else(missing)
+        })
+    }
+
+    /// What this host's copy of a segment says of its packs.
+    fn pack_rows(&self, id: &SegmentId) -> Result<Vec<PackRow>, Error> {
+        let path = self.segment_path(id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(id, self.vault, &self.secret, &bytes)?;
+        let mut rows = Vec::with_capacity(open.packs() as usize);
+        for &place in open.pack_blocks() {
+            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
+        }
+        Ok(rows)
     }
 
     /// How many packs of earlier runs this run's snapshot needs, and how many locks it has extended.
@@ -565,13 +626,7 @@ impl Known {
         if short.is_empty() {
             return Ok(0);
         }
-        let path = self.segment_path(&segment.id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&segment.id, self.vault, &self.secret, &bytes)?;
-        let mut rows = Vec::with_capacity(short.len());
-        for &place in open.pack_blocks() {
-            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
-        }
+        let rows = self.pack_rows(&segment.id)?;
         let store = &*self.store;
         let work = short.into_iter().filter_map(|n| Some((n, rows.get(n as usize)?.clone())));
         let results: Vec<(u32, Option<Timestamp>)> = futures::stream::iter(work)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::envelope::{self, Recipients, RunKeys};
+use crate::envelope::{self, Recipients, RecipientsDigest, RunKeys};
 use crate::error::Error;
 use crate::ids::VaultId;
 use crate::keys::{RunKey, VaultSecret};
@@ -59,6 +59,8 @@ pub struct RunContext {
     pub(crate) run: RunKey,
     /// That key, sealed to the recipients.
     pub envelope: Arc<[u8]>,
+    /// Whom it is sealed to.
+    pub recipients: RecipientsDigest,
     /// Until when what this run writes is locked.
     pub retain_until: Timestamp,
     /// The cache's folder.
@@ -81,6 +83,15 @@ impl RunContext {
         let run = RunKey::generate()?;
         let keys = RunKeys { vault, run: run.clone(), secret: secret.clone() };
         let envelope = envelope::seal(&keys, recipients)?.into();
-        Ok(Self { store, vault, secret, run, envelope, retain_until, cache })
+        Ok(Self {
+            store,
+            vault,
+            secret,
+            run,
+            envelope,
+            recipients: recipients.digest(),
+            retain_until,
+            cache,
+        })
     }
 }

@@ -19,9 +19,9 @@ use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
 use crate::index::{BuiltSegment, PackRow, SegmentBuilder};
 use crate::keys::BlobNamer;
-use crate::limits::{EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
+use crate::limits::{BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
 use crate::pack::{BlobKind, PackBuilder};
-use crate::record::SegmentRef;
+use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{ContentWriter, Prepared};
 use crate::write::journal::{self, Journal, Note};
@@ -208,7 +208,7 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage.
     pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.namer.name(bytes);
+        let id = self.namer.name(kind, bytes);
         self.add_named(kind, id, bytes)?;
         Ok(id)
     }
@@ -225,6 +225,9 @@ impl Writer {
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.len() > BLOB_LEN_MAX as usize {
+            return Err(Error::damaged("a blob", format!("it would have {} bytes", bytes.len())));
+        }
         let target = if kind == BlobKind::Data { FRAME_RAW_TARGET } else { NODE_FRAME_TARGET };
         let draft = &mut self.drafts[kind as usize];
         draft.data.extend_from_slice(bytes);
@@ -301,7 +304,7 @@ impl Writer {
             self.pending.remove(&row.id);
         }
         self.own.insert(indexed.built.id);
-        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock)
+        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock, PackSet::default())
     }
 
     fn first_failure(&self) -> Error {
@@ -382,7 +385,7 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
             tracing::info!(packs = left.notes.len(), "using what an interrupted run has stored");
             let mut segment = SegmentBuilder::default();
             for note in &left.notes {
-                segment.add(note.row.clone(), &note.envelope, &note.frames);
+                segment.add(note.row.clone(), &note.envelope, note.recipients, &note.frames);
             }
             let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
             let stored = context
@@ -393,7 +396,13 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                     context.retain_until,
                 )
                 .await?;
-            known.stored(&built, stored.version, stored.lock.map(|l| l.until))?;
+            let mut foreign = PackSet::default();
+            for (number, note) in (0u32..).zip(&left.notes) {
+                if note.recipients != context.recipients {
+                    foreign.insert(number);
+                }
+            }
+            known.stored(&built, stored.version, stored.lock.map(|l| l.until), foreign)?;
             known.unuse(&built.id);
         }
         left.remove();
@@ -510,7 +519,8 @@ impl Packer {
             };
             let envelope = ByteBuf::from(context.envelope.to_vec());
             let buffer = body.try_into_mut().ok().map(Vec::from);
-            Ok(Uploaded { note: Note { row, envelope, frames: built.frames }, buffer })
+            let recipients = context.recipients;
+            Ok(Uploaded { note: Note { row, envelope, recipients, frames: built.frames }, buffer })
         };
         self.uploads.spawn_on(upload, &self.runtime);
         Ok(())
@@ -523,7 +533,7 @@ impl Packer {
         self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
         self.journal.add(&note)?;
-        self.segment.add(note.row, &note.envelope, &note.frames);
+        self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
         if self.segment.packs() >= SEGMENT_PACKS || self.segment.blobs() >= SEGMENT_BLOBS {
             self.store_segment()?;
         }

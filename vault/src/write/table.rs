@@ -130,7 +130,7 @@ impl Table {
     pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Row>, Error> {
         let (mut low, mut high) = (0, self.blocks());
         let prefix = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
-        let mut guess = u64::try_from(u128::from(prefix) * u128::from(high) >> 64).unwrap_or(0);
+        let mut guess = u64::try_from((u128::from(prefix) * u128::from(high)) >> 64).unwrap_or(0);
         let mut steps = 0;
         while low < high {
             let number = guess.clamp(low, high - 1);

@@ -82,21 +82,24 @@ impl Writing {
 
     /// Shares the files among the threads.
     fn files(&self, parts: Vec<FilePart>, fetched: &Fetched) {
-        let threads = self.threads.min(parts.len());
-        let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
+        let units: Vec<_> = units(parts).into_iter().map(Mutex::new).collect();
+        let threads = self.threads.min(units.len());
         let take =
             |of: &Mutex<Option<OpenFile>>| of.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (next, before) = (AtomicUsize::new(0), Mutex::new(take(&self.open)));
         let work = || {
-            while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
-                let part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some(part) = part.filter(|_| !self.counts.stopped.load(Relaxed)) else {
-                    continue;
-                };
-                // Only the first part of a batch can go on from the one before, and only the last go on after it.
-                let open = if part.begin.is_none() { take(&before) } else { None };
-                if let Some(open) = self.part(part, open, fetched) {
-                    *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+            while let Some(unit) = units.get(next.fetch_add(1, Relaxed)) {
+                let unit =
+                    std::mem::take(&mut *unit.lock().unwrap_or_else(PoisonError::into_inner));
+                for part in unit {
+                    if self.counts.stopped.load(Relaxed) {
+                        return;
+                    }
+                    // Only the first part of a batch can go on from the one before, and only the last go on after it.
+                    let open = if part.begin.is_none() { take(&before) } else { None };
+                    if let Some(open) = self.part(part, open, fetched) {
+                        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+                    }
                 }
             }
         };
@@ -164,4 +167,36 @@ impl Writing {
         }
         Ok(())
     }
+}
+
+/// Bytes after which another thread may go on in the same folder.
+const UNIT_BYTES: u64 = 4 << 20;
+
+/// What one thread does in one go: neighbours in one folder, since two threads that make files in it at once only wait
+/// for each other.
+fn units(parts: Vec<FilePart>) -> Vec<Vec<FilePart>> {
+    let mut units: Vec<Vec<FilePart>> = Vec::new();
+    let mut bytes = 0;
+    for part in parts {
+        let together = units.last().and_then(|unit| unit.last()).is_some_and(|last| {
+            bytes < UNIT_BYTES && folder(&last.entry.path) == folder(&part.entry.path)
+        });
+        let more: u64 = part.pieces.iter().filter_map(|(_, e)| e.blob().map(|_| e.length())).sum();
+        match units.last_mut().filter(|_| together) {
+            Some(unit) => {
+                bytes += more;
+                unit.push(part);
+            }
+            None => {
+                bytes = more;
+                units.push(vec![part]);
+            }
+        }
+    }
+    units
+}
+
+fn folder(path: &TreePath) -> &[u8] {
+    let bytes = path.as_bytes();
+    &bytes[..bytes.len() - path.name().len()]
 }

@@ -160,3 +160,25 @@ async fn an_unreachable_target_is_not_mistaken_for_damage() {
     };
     assert!(matches!(error, Error::Store(StoreError::Unreachable { .. })), "{error}");
 }
+
+#[tokio::test]
+async fn a_record_sealed_by_who_knows_only_the_recipients_is_refused() {
+    let (mut maker, key, ..) = two_files().await;
+    maker.forge_secret().await.unwrap();
+    let root = maker.tree(&mut [dir("forged")]).await.unwrap();
+    let record = maker.record(root, "2026-11-21T01:00:00Z").await.unwrap();
+    let forged = maker.store_record(&record).await.unwrap();
+    // Whichever is read first: a forgery must not be what later records are opened by.
+    for order in [[&forged, &key], [&key, &forged]] {
+        let (vault, opener) = maker.open().await.unwrap();
+        for read in order {
+            match vault.run(read, &opener).await {
+                Ok(run) => assert_eq!(run.key, key),
+                Err(error) => {
+                    assert_eq!(read, &forged);
+                    assert!(matches!(error, Error::OtherVault { .. }), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Contents: in pieces, in parts, with holes, in lists of lists, and those that lie.
 
 use super::*;
-use crate::content::{Extent, Extents};
+use crate::content::{Extent, Extents, ListRef};
 use crate::pack::BlobKind;
 use crate::testing::{content_hash, noise};
 
@@ -72,20 +72,22 @@ async fn contents_that_contradict_themselves_are_refused() {
     let reader = opened(&mut maker).await;
     let blob = |length| Extent::Blob { id, length };
     let inline = |size, extents| Content { size, hash: None, extents: Extents::Inline(extents) };
-    let lists =
-        |depth, blobs| Content { size: 10, hash: None, extents: Extents::Lists { depth, blobs } };
+    let lists = |depth, id, length| {
+        let lists = vec![ListRef { id, length, covers: 10 }];
+        Content { size: 10, hash: None, extents: Extents::Lists { depth, lists } }
+    };
     for (content, why) in [
-        (inline(9, vec![blob(10)]), "beyond the 9 bytes"),
-        (inline(11, vec![blob(10)]), "1 bytes short"),
+        (inline(9, vec![blob(10)]), "contradicts itself"),
+        (inline(11, vec![blob(10)]), "contradicts itself"),
         (inline(9, vec![blob(9)]), "which has 10"),
-        (inline(0, vec![Extent::Hole { length: 0 }]), "names none"),
+        (inline(0, vec![Extent::Hole { length: 0 }]), "contradicts itself"),
         (inline(5, vec![Extent::Part { id, offset: 6, length: 5 }]), "which has 10"),
-        (lists(0, vec![blob(10)]), "levels of lists"),
-        (lists(7, vec![blob(10)]), "levels of lists"),
-        (lists(1, vec![Extent::Blob { id: list, length: 3 }]), "extents is damaged"),
-        (lists(1, vec![Extent::Hole { length: 3 }]), "no whole blob"),
+        (lists(0, list, 3), "contradicts itself"),
+        (lists(7, list, 3), "contradicts itself"),
+        (lists(1, list, 3), "extents is damaged"),
+        (lists(1, list, 0), "claims 0 bytes"),
         // A data blob where a list should be: sealed as another kind.
-        (lists(1, vec![blob(10)]), "was altered or has another key"),
+        (lists(1, id, 10), "was altered or has another key"),
     ] {
         let error = bytes_of(&reader, &content).await.unwrap_err();
         assert!(error.to_string().contains(why), "{error} ({why})");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::BlobId;
 use crate::pack::BlobKind;
-use crate::read::Selection;
+use crate::read::{Difference, Selection};
 use crate::testing::Request;
 use crate::tree::TreeRoot;
 
@@ -158,4 +158,32 @@ async fn nodes_are_held_against_what_their_parents_say() {
     let reader = rooted(&mut maker, root).await;
     let error = collect(reader.entries(Selection::all())).await.unwrap_err();
     assert!(error.to_string().contains("begins with another path"), "{error}");
+}
+
+#[tokio::test]
+async fn two_snapshots_are_compared_without_reading_what_they_share() {
+    let (mut maker, before, mut entries) = many(40, 400).await;
+    maker.next_run().await.unwrap();
+    entries.remove(9_000);
+    entries[12_000].meta.mode = 0o600;
+    entries.push(dir("zz"));
+    let key = maker.snapshot(entries, "2026-11-21T01:00:00Z").await.unwrap();
+    let after = maker.reader(&key).await.unwrap();
+    for (selection, expected) in [
+        (Selection::all(), vec![(true, false), (true, true), (false, true)]),
+        (Selection::of([path("zz")]), vec![(false, true)]),
+        (Selection::of([path("d00")]), vec![]),
+    ] {
+        let mut differences = before.differences(&after, &selection);
+        let mut seen = Vec::new();
+        while let Some(difference) = differences.next().await {
+            let Difference { before, after } = difference.unwrap();
+            seen.push((before.is_some(), after.is_some()));
+        }
+        assert_eq!(seen, expected);
+    }
+    let mut same = before.differences(&before, &Selection::all());
+    maker.store.take_log();
+    assert!(same.next().await.is_none());
+    assert_eq!(maker.store.take_log(), []);
 }

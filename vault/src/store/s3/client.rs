@@ -222,7 +222,7 @@ impl Client {
             let limit = if reached { self.retry_for } else { self.retry_for.min(FIRST_CONTACT) };
             let wait = pause.mul_f64(rand::random_range(0.5..1.0));
             if begun.elapsed() + wait >= limit {
-                return Err(StoreError::Unreachable { target: self.target.clone(), detail });
+                return Err(self.unreachable(&detail));
             }
             tracing::debug!(target = %self.target, action = %call.action, %detail, "trying again");
             tokio::time::sleep(wait).await;
@@ -312,10 +312,15 @@ impl Client {
         let detail = chain(error);
         // A certificate doesn't get better by waiting.
         if detail.contains("certificate") {
-            let target = self.target.clone();
-            return Failure::Final(StoreError::Unreachable { target, detail });
+            return Failure::Final(self.unreachable(&detail));
         }
         Failure::Transient(detail)
+    }
+
+    /// Names the address too: the vault's URL doesn't show which server was asked.
+    fn unreachable(&self, detail: &str) -> StoreError {
+        let detail = format!("{}: {detail}", self.endpoint.base());
+        StoreError::Unreachable { target: self.target.clone(), detail }
     }
 }
 

@@ -69,6 +69,11 @@ impl Endpoint {
         Ok(Self { base })
     }
 
+    /// The address that requests go to, with the bucket in it.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The address of a key (`None`: the bucket), with its query.
     pub(super) fn url(&self, key: Option<&str>, query: &[(&str, String)]) -> String {
         let mut url = format!("{}/", self.base);

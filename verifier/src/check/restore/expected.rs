@@ -5,6 +5,7 @@ use keephold_vault::Error;
 use keephold_vault::content::{Content, Extent, Extents};
 use keephold_vault::ids::{BlobId, ContentHash};
 use keephold_vault::keys::BlobNamer;
+use keephold_vault::pack::BlobKind;
 use keephold_vault::read::{EntryStream, Selection, SnapshotReader};
 use keephold_vault::tree::EntryKind;
 use tokio::runtime::Handle;
@@ -105,7 +106,7 @@ impl DataCheck for IdCheck {
     }
 
     fn verdict(self: Box<Self>) -> Result<(), (String, String)> {
-        let found = self.namer.name(&self.bytes);
+        let found = self.namer.name(BlobKind::Data, &self.bytes);
         if found == self.expected {
             Ok(())
         } else {

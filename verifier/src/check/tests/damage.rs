@@ -110,7 +110,7 @@ async fn a_newer_version_of_the_same_size_does_not_pass_for_the_true_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blob_under_a_false_id_is_found_by_opening_it() {
     let mut bench = Bench::new().await;
-    let honest = bench.maker.secret.blob_namer().name(b"honest");
+    let honest = bench.maker.secret.blob_namer().name(BlobKind::Data, b"honest");
     bench.maker.blob_as(BlobKind::Data, honest, b"forged").await.unwrap();
     let content =
         bench.maker.content_of(vec![Extent::Blob { id: honest, length: 6 }], None).await.unwrap();

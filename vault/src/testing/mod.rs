@@ -1,11 +1,13 @@
 //! Vaults made by hand, for tests: in memory, with blobs, lists, trees and records of any shape, hostile ones too.
 
+mod samples;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::VaultConfig;
-use crate::content::{Content, Extent, Extents};
+use crate::content::{Content, Extent, Extents, ListRef};
 use crate::envelope::{self, Identities, Recipients, RunKeys};
 use crate::error::Error;
 use crate::frame::Compressor;
@@ -21,9 +23,10 @@ use crate::record::{
 use crate::sign::SigningKey;
 use crate::store::memory::MemoryStore;
 use crate::store::{ObjectKey, Store};
-use crate::tree::{Entry, EntryKind, FileTime, Metadata, TreeBuilder, TreePath, TreeRoot};
+use crate::tree::{Entry, TreeBuilder, TreeRoot};
 
 pub use crate::store::memory::{self, Request};
+pub use samples::{content_hash, entry, noise};
 
 /// Makes a vault in memory, piece by piece.
 #[derive(Debug)]
@@ -62,23 +65,20 @@ struct PendingFrame {
 
 impl VaultMaker {
     /// A new vault without runs.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn new() -> Result<Self, Error> {
         let store = Arc::new(MemoryStore::default());
-        let config = VaultConfig::generate(at("2026-11-01T00:00:00Z"), 7)?;
+        let secret = VaultSecret::generate()?;
+        let config = VaultConfig::generate(at("2026-11-01T00:00:00Z"), &secret, 7)?;
         let (bytes, fingerprint) = config.to_bytes()?;
         store.put(&ObjectKey::vault_config(), bytes.into(), far()).await?;
         let (public, identity) = Identities::generate();
         let recipients = Recipients::parse(&public)?;
-        let secret = VaultSecret::generate()?;
         let run = RunKeys { vault: config.id, run: RunKey::generate()?, secret: secret.clone() };
         Ok(Self {
             store,
             fingerprint,
             identities: Identities::parse(&identity)?,
-            signing: SigningKey::generate("test")?,
+            signing: SigningKey::generate("db1")?,
             piece_len: 64 * 1024,
             envelope: envelope::seal(&run, &recipients)?,
             recipients,
@@ -95,9 +95,6 @@ impl VaultMaker {
     }
 
     /// Begins a run with a key of its own; blobs from now on are sealed with it.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn next_run(&mut self) -> Result<(), Error> {
         self.close_segment().await?;
         self.run.run = RunKey::generate()?;
@@ -105,12 +102,16 @@ impl VaultMaker {
         Ok(())
     }
 
+    /// Goes on as someone who knows the recipients, but not the vault's secret.
+    pub async fn forge_secret(&mut self) -> Result<(), Error> {
+        self.secret = VaultSecret::generate()?;
+        self.run.secret = self.secret.clone();
+        self.next_run().await
+    }
+
     /// Adds a blob, whether or not it was added before.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn blob(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.secret.blob_namer().name(bytes);
+        let id = self.secret.blob_namer().name(kind, bytes);
         self.blob_as(kind, id, bytes).await?;
         Ok(id)
     }
@@ -121,9 +122,6 @@ impl VaultMaker {
     }
 
     /// Adds a blob under whatever id: a forgery, if it isn't its own.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn blob_as(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         if self.forgotten.contains(&id) {
             return Ok(());
@@ -155,9 +153,6 @@ impl VaultMaker {
     }
 
     /// Stores what is pending as a pack of its own.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn close_pack(&mut self) -> Result<(), Error> {
         let Some(pack) = self.pack.take().filter(|pack| !pack.is_empty()) else {
             return Ok(());
@@ -173,14 +168,11 @@ impl VaultMaker {
             version: stored.version,
             locked_until_s: Some(far().as_second()),
         };
-        self.segment.add(row, &self.envelope, &built.frames);
+        self.segment.add(row, &self.envelope, self.recipients.digest(), &built.frames);
         Ok(())
     }
 
     /// Stores all pending blobs in packs, and an index segment that describes them.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn close_segment(&mut self) -> Result<(), Error> {
         for frame in std::mem::take(&mut self.frames) {
             self.store_frame(frame).await?;
@@ -203,9 +195,6 @@ impl VaultMaker {
     }
 
     /// Adds a content in pieces of [`piece_len`](Self::piece_len), with lists of extents where it has many.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn content(&mut self, bytes: &[u8]) -> Result<Content, Error> {
         let mut extents = Vec::new();
         for piece in bytes.chunks(self.piece_len) {
@@ -217,47 +206,56 @@ impl VaultMaker {
     }
 
     /// A content of any extents.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn content_of(
         &mut self,
         mut extents: Vec<Extent>,
         hash: Option<ContentHash>,
     ) -> Result<Content, Error> {
         let size = extents.iter().map(Extent::length).sum();
-        let mut depth = 0;
-        while extents.len() > EXTENTS_INLINE_MAX {
+        if extents.len() <= EXTENTS_INLINE_MAX {
+            let extents = Extents::Inline(std::mem::take(&mut extents));
+            return Ok(Content { size, hash, extents });
+        }
+        let mut depth = 1;
+        let mut lists = self.lists(&extents, Extent::length).await?;
+        while lists.len() > EXTENTS_INLINE_MAX {
             depth += 1;
+            lists = self.lists(&lists, |list| list.covers).await?;
+        }
+        Ok(Content { size, hash, extents: Extents::Lists { depth, lists } })
+    }
+
+    /// Stores one level of lists.
+    async fn lists<T: serde::Serialize>(
+        &mut self,
+        items: &[T],
+        covers: impl Fn(&T) -> u64,
+    ) -> Result<Vec<ListRef>, Error> {
+        let mut lists = Vec::new();
+        for items in items.chunks((self.piece_len / 32).max(2)) {
             let mut bytes = Vec::new();
-            for extent in &extents {
-                bytes = postcard::to_extend(extent, bytes)
+            for item in items {
+                bytes = postcard::to_extend(item, bytes)
                     .map_err(|e| Error::damaged("a test's extents", e))?;
             }
-            extents.clear();
-            for piece in bytes.chunks(self.piece_len) {
-                let id = self.blob(BlobKind::List, piece).await?;
-                extents.push(Extent::Blob { id, length: number(piece.len()) });
-            }
+            let id = self.blob(BlobKind::List, &bytes).await?;
+            lists.push(ListRef {
+                id,
+                length: number(bytes.len()),
+                covers: items.iter().map(&covers).sum(),
+            });
         }
-        let extents = match depth {
-            0 => Extents::Inline(extents),
-            depth => Extents::Lists { depth, blobs: extents },
-        };
-        Ok(Content { size, hash, extents })
+        Ok(lists)
     }
 
     /// Adds a tree of entries, which are sorted first.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn tree(&mut self, entries: &mut [Entry]) -> Result<TreeRoot, Error> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         let namer = self.secret.blob_namer();
         let mut nodes = Vec::new();
         let mut keep = |bytes: &[u8]| -> Result<BlobId, Error> {
             nodes.push(bytes.to_vec());
-            Ok(namer.name(bytes))
+            Ok(namer.name(BlobKind::Tree, bytes))
         };
         let mut builder = TreeBuilder::default();
         for entry in entries.iter() {
@@ -271,9 +269,6 @@ impl VaultMaker {
     }
 
     /// A record as a run of now would write it, with everything stored so far; change it as you like.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn record(&mut self, root: TreeRoot, started: &str) -> Result<Record, Error> {
         self.close_segment().await?;
         let started = at(started);
@@ -310,9 +305,6 @@ impl VaultMaker {
     }
 
     /// Seals, signs and stores a record.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn store_record(&mut self, record: &Record) -> Result<RecordKey, Error> {
         let sealed =
             record::seal(record, self.config.id, &self.secret, &self.envelope, &self.signing)?;
@@ -322,9 +314,6 @@ impl VaultMaker {
     }
 
     /// Stores entries as the next run's snapshot.
-    ///
-    /// # Errors
-    /// None that a test expects.
     pub async fn snapshot(
         &mut self,
         mut entries: Vec<Entry>,
@@ -336,9 +325,6 @@ impl VaultMaker {
     }
 
     /// Opens the vault.
-    ///
-    /// # Errors
-    /// Whatever the test provoked.
     pub async fn open(&self) -> Result<(Vault, Opener), Error> {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let vault = Vault::open(store, Some(&self.fingerprint)).await?;
@@ -347,9 +333,6 @@ impl VaultMaker {
     }
 
     /// Opens the snapshot of a record.
-    ///
-    /// # Errors
-    /// Whatever the test provoked.
     pub async fn reader(&self, key: &RecordKey) -> Result<SnapshotReader, Error> {
         let (vault, opener) = self.open().await?;
         let run: RunRecord = vault.run(key, &opener).await?;
@@ -360,31 +343,6 @@ impl VaultMaker {
     pub fn packs(&self) -> Vec<ObjectKey> {
         self.store.keys().into_iter().filter(|key| key.as_pack().is_some()).collect()
     }
-}
-
-/// The hash of a content without holes.
-pub fn content_hash(bytes: &[u8]) -> ContentHash {
-    ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())
-}
-
-/// An entry with plain metadata.
-///
-/// # Errors
-/// If `path` is none.
-pub fn entry(path: &str, kind: EntryKind) -> Result<Entry, Error> {
-    let path = TreePath::new(path).map_err(|e| Error::damaged("a test's path", e))?;
-    let mode = if kind == EntryKind::Directory { 0o755 } else { 0o644 };
-    let mtime = FileTime { seconds: 1_795_000_000, nanos: 5 };
-    let (user, group) = (b"alice".to_vec(), b"staff".to_vec());
-    let meta = Metadata { mode, uid: 1000, gid: 50, user, group, mtime, xattrs: Vec::new() };
-    Ok(Entry { path, kind, meta })
-}
-
-/// Bytes without pattern, the same for the same seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 fn at(text: &str) -> Timestamp {

@@ -1,0 +1,113 @@
+//! Nobody deletes what is locked: as the server sees it, and for everything that a run needs.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::support::s3::{Object, versions};
+use crate::support::{Place, Site, tree};
+
+/// Every object of a vault on S3.
+fn objects(site: &Site) -> Vec<Object<'_>> {
+    let found = versions(site.place, &site.bucket, "main/");
+    found
+        .into_iter()
+        .map(|v| Object { place: site.place, bucket: &site.bucket, key: v.key })
+        .collect()
+}
+
+#[test]
+fn every_object_of_a_run_is_locked_until_the_run_expires() {
+    for place in Place::S3 {
+        let site = Site::new(place);
+        tree::plain(&site.source());
+        let record = site.backs_up();
+        let time = |field: &str| {
+            record["retention"][field].as_str().unwrap().parse::<Timestamp>().unwrap()
+        };
+        let mut seen = Vec::new();
+        for object in objects(&site) {
+            let (mode, until) = object.retention(&object.only_version()).unwrap();
+            assert_eq!(mode, "COMPLIANCE", "{place:?} {}", object.key);
+            let kind = object.key.split('/').nth(1).unwrap().to_owned();
+            // Records are evidence; S3 keeps whole seconds.
+            let least = if kind == "runs" { time("evidence_until") } else { time("expires") };
+            assert!(
+                until > least - SignedDuration::from_secs(1),
+                "{place:?} {}: {until} < {least}",
+                object.key
+            );
+            seen.push(kind);
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen, ["index", "packs", "runs", "vault.json"], "{place:?}");
+    }
+}
+
+#[test]
+fn a_locked_version_cannot_be_deleted_by_the_buckets_owner() {
+    for place in Place::S3 {
+        let site = Site::new(place);
+        tree::plain(&site.source());
+        site.backs_up();
+        let tomorrow = (Timestamp::now() + SignedDuration::from_hours(24)).to_string();
+        for object in objects(&site) {
+            let version = object.only_version();
+            let before = object.get(&version);
+            for bypass in [false, true] {
+                assert_eq!(
+                    object.delete(&version, bypass),
+                    Err("AccessDenied".into()),
+                    "{place:?} {}",
+                    object.key
+                );
+            }
+            for (mode, bypass) in
+                [("COMPLIANCE", false), ("COMPLIANCE", true), ("GOVERNANCE", true)]
+            {
+                let shortened = object.set_retention(&version, mode, &tomorrow, bypass);
+                assert!(shortened.is_err(), "{place:?} {}: shortened to {mode}", object.key);
+            }
+            assert_eq!(object.get(&version), before);
+        }
+    }
+}
+
+/// The rights that docs/OPERATIONS.md gives a host, and no others.
+pub(crate) fn writer_policy(bucket: &str) -> serde_json::Value {
+    let user = serde_json::json!({"AWS": ["arn:aws:iam:::user/writer"]});
+    let whole = format!("arn:aws:s3:::{bucket}");
+    let below = |path: &str| format!("arn:aws:s3:::{bucket}/main/{path}");
+    serde_json::json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": user, "Resource": whole, "Action": ["s3:ListBucket", "s3:ListBucketVersions",
+            "s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning"]},
+        {"Effect": "Allow", "Principal": user, "Resource": below("*"),
+            "Action": ["s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention", "s3:AbortMultipartUpload"]},
+        {"Effect": "Allow", "Principal": user, "Resource": [below("vault.json"), below("index/*"), below("runs/*")],
+            "Action": ["s3:GetObject", "s3:GetObjectVersion"]},
+        // On Ceph objects belong to whoever put them: only a refusal takes these rights away.
+        {"Effect": "Deny", "Principal": user, "Resource": below("*"),
+            "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutObjectAcl"]},
+        {"Effect": "Deny", "Principal": user, "Resource": below("packs/*"), "Action": ["s3:GetObject", "s3:GetObjectVersion"]},
+    ]})
+}
+
+#[test]
+fn the_rights_that_the_documentation_asks_for_are_enough_to_back_up() {
+    let mut site = Site::bare(Place::Ceph, "governance");
+    crate::support::s3::policy(site.place, &site.bucket, &writer_policy(&site.bucket));
+    site.credential = Some(site.place.credential("WRITER"));
+    tree::plain(&site.source());
+    site.init().run().ok();
+    let first = site.backs_up();
+    let second = site.backs_up();
+    assert_eq!(first["status"], "success");
+    assert_eq!(second["totals"]["packs_new"], 0, "the index could be read: {second}");
+    // And they are not enough for anything worse.
+    for object in objects(&site) {
+        let version = object.only_version();
+        assert!(object.delete_as("WRITER", &version).is_err(), "{} could be deleted", object.key);
+        if object.key.contains("/packs/") {
+            assert!(object.get_as("WRITER", &version).is_err(), "{} could be read", object.key);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The verifier, on a machine of its own: its identity, whose records to believe, its own report key, and nothing else.
+
+use serde_json::Value;
+
+use super::Site;
+use super::program::{Output, Program, binary};
+
+/// `keephold-verify run` on this vault, as one JSON report.
+pub(crate) fn command(site: &Site, arguments: &[&str]) -> Program {
+    let home = site.path("verifier");
+    if !home.join("conf").exists() {
+        std::fs::create_dir_all(&home).unwrap();
+        Program::new(binary("keephold-verify"), &home)
+            .arg("init")
+            .arg("--dir")
+            .arg(home.join("conf"))
+            .run()
+            .ok();
+    }
+    let fingerprint = std::fs::read_to_string(site.path("keys/vault.fingerprint")).unwrap();
+    site.program("keephold-verify", "verifier", &["run", "--json"])
+        .arg("--identity")
+        .arg(site.path("safe/verifier.agekey"))
+        .arg("--signers")
+        .arg(site.path("keys/signing_key.pub"))
+        .arg("--report-key")
+        .arg(home.join("conf/report_key"))
+        .arg("--out")
+        .arg(home.join("reports"))
+        .arg("--fingerprint")
+        .arg(fingerprint.trim())
+        .arg("--scratch")
+        .arg(home.join("tmp"))
+        .args(arguments)
+}
+
+/// Runs it; gives what it ended with and its report.
+#[track_caller]
+pub(crate) fn run(site: &Site, arguments: &[&str]) -> (Output, Value) {
+    let output = command(site, arguments).run();
+    let report = output.json();
+    (output, report)
+}
+
+/// Codes of a report's findings, sorted, each once; without those that only say that this vault isn't immutable.
+pub(crate) fn codes(report: &Value) -> Vec<String> {
+    let mut codes: Vec<String> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["code"].as_str().unwrap().to_owned())
+        .collect();
+    codes.sort();
+    codes.dedup();
+    codes
+}
+
+/// Everything there was to check was checked, and was right.
+#[track_caller]
+pub(crate) fn green(site: &Site) -> Value {
+    let (output, report) = run(site, &[]);
+    assert_eq!(report["findings"], Value::Array(Vec::new()), "{}", site.place_and_url());
+    output.ok();
+    report
+}
