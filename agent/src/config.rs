@@ -138,6 +138,16 @@ pub(crate) fn sound_name(name: &str, what: &str) -> Result<()> {
     }
 }
 
+/// This host's name in the vault: the one that is given, or its host name.
+pub(crate) fn host_name(given: Option<&str>) -> Result<String> {
+    let host = match given {
+        Some(host) => host.to_owned(),
+        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    sound_name(&host, "this host (set `host` in the configuration, or --host)")?;
+    Ok(host)
+}
+
 impl Config {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
@@ -148,12 +158,7 @@ impl Config {
 
     /// This host's name in the vault.
     pub(crate) fn host(&self) -> Result<String> {
-        let host = match &self.host {
-            Some(host) => host.clone(),
-            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        };
-        sound_name(&host, "this host (set `host` in the configuration)")?;
-        Ok(host)
+        host_name(self.host.as_deref())
     }
 
     /// The jobs, in the file's order: directories first.

@@ -305,50 +305,29 @@ ERROR storing the snapshot
 "#);
 }
 
-fn postgres(site: &Site, server: &str, bin_dir: &str) -> Program {
-    let config = site.path("keephold.toml");
-    let url = &site.url;
-    let keys = site.path("keys");
-    fs::write(&config, format!("host = 'db1'\n[vault]\nurl = '{url}'\nkeys = '{}'\n[[postgres]]\nname = 'main'\ndsn = \"{server}\"\ninclude = ['shop']\nbin_dir = '{bin_dir}'\n", keys.display())).unwrap();
-    Program::new(crate::support::program::binary("keephold"), &site.path("home"))
-        .arg("backup")
-        .arg("--config")
-        .arg(&config)
-        .arg("--cache")
-        .arg(site.path("cache"))
-}
-
-fn script(path: &std::path::Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 #[test]
 fn pg_dump_is_missing_or_too_old() {
     let server = Server::with_shop();
     let site = Site::new(Place::Local);
     fs::create_dir(site.path("bin")).unwrap();
-    let bin = site.path("bin").display().to_string();
-    let (output, _) = fails_with_record(&site, postgres(&site, &server.dsn(), &bin));
+    let (output, _) =
+        fails_with_record(&site, site.backup_databases(&server.dsn(), Some(&site.path("bin"))));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in TIME
+web1/main: FAILED in TIME
   1 message:
     run_failed: no pg_dump found in DIR/bin; install postgresql-client-15 (Debian, Ubuntu) or postgresql15 (Red Hat, SUSE), or set bin_dir to the folder that has pg_dump
-  record    runs/db1/main/RUN
+  record    runs/web1/main/RUN
 "#);
     for program in ["pg_dump", "pg_dumpall"] {
-        script(
-            &site.path("bin").join(program),
-            &format!("#!/bin/sh\necho '{program} (PostgreSQL) 9.6.24'\n"),
-        );
+        site.script(program, &format!("#!/bin/sh\necho '{program} (PostgreSQL) 9.6.24'\n"));
     }
-    let (output, _) = fails_with_record(&site, postgres(&site, &server.dsn(), &bin));
+    let (output, _) =
+        fails_with_record(&site, site.backup_databases(&server.dsn(), Some(&site.path("bin"))));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in TIME
+web1/main: FAILED in TIME
   1 message:
     run_failed: the server is PostgreSQL 15, newer than every pg_dump found: DIR/bin/pg_dump (9.6.24); install postgresql-client-15 (Debian, Ubuntu) or postgresql15 (Red Hat, SUSE), or set bin_dir to the folder that has pg_dump
-  record    runs/db1/main/RUN
+  record    runs/web1/main/RUN
 "#);
 }
 
@@ -356,12 +335,12 @@ db1/main: FAILED in TIME
 fn the_database_server_is_unreachable() {
     let site = Site::new(Place::Local);
     let (output, _) =
-        fails_with_record(&site, postgres(&site, "host=/nowhere user=postgres", "/usr/bin"));
+        fails_with_record(&site, site.backup_databases("host=/nowhere user=postgres", None));
     insta::assert_snapshot!(site.redact(&output.stdout()), @r#"
-db1/main: FAILED in TIME
+web1/main: FAILED in TIME
   1 message:
     run_failed: can't connect to postgres@/nowhere:5432/postgres: error connecting to server: No such file or directory (os error 2); check that the server runs, that pg_hba.conf admits this role, and that the password is in the password file
-  record    runs/db1/main/RUN
+  record    runs/web1/main/RUN
 "#);
 }
 

@@ -13,5 +13,7 @@
 mod add_only;
 mod bad_input;
 mod come_back;
+mod damage;
+mod dumps;
 mod interrupted;
 mod support;

@@ -148,6 +148,15 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let folder =
         args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
     let keys = HostKeys::load(&folder)?;
+    let line = keys.signing.public().to_openssh();
+    if let Some((_, name)) = line.rsplit_once(" keephold@")
+        && name != host
+    {
+        tracing::warn!(
+            "the signing key is that of host '{name}', so the verifier won't believe records of host '{host}': set host = \
+             \"{name}\", or write '{host}' in front of the key in the verifier's allowed_signers"
+        );
+    }
     let left: Vec<_> = ["restore", "verifier"]
         .iter()
         .map(|n| folder.join(format!("carry-off/{n}.agekey")))

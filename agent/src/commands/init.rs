@@ -49,6 +49,9 @@ pub(crate) struct InitArgs {
     /// Join a vault that exists, with its secret in this file.
     #[arg(long, value_name = "FILE", requires = "recipients")]
     join: Option<PathBuf>,
+    /// What this host is called in the vault; its host name by default. Its records are believed under this name only.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Refuse jobs that keep their runs for fewer days than this.
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     floor: u32,
@@ -93,7 +96,7 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
         }
         None => VaultSecret::generate()?,
     };
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = crate::config::host_name(args.host.as_deref())?;
     let signing = SigningKey::generate(&format!("keephold@{host}"))?;
     let env = |name: &str| std::env::var(name).ok();
 

@@ -1,5 +1,6 @@
 //! A site: a host with its keys and cache, a vault, and the place to which the identities were carried off.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -141,7 +142,7 @@ impl Site {
 
     /// `keephold init`, with the identities carried off to `safe`.
     pub(crate) fn init(&self) -> Program {
-        self.program("keephold", "home", &["init"])
+        self.program("keephold", "home", &["init", "--host", "web1"])
             .arg("--keys")
             .arg(self.path("keys"))
             .arg("--identities")
@@ -166,6 +167,37 @@ impl Site {
     #[track_caller]
     pub(crate) fn backs_up(&self) -> Value {
         self.backup().run().ok().json()
+    }
+
+    /// Backs the databases of a server up by a configuration file, with programs of `bin_dir` where one is given.
+    pub(crate) fn backup_databases(&self, dsn: &str, bin_dir: Option<&Path>) -> Program {
+        let config = self.path("keephold.toml");
+        let bin_dir =
+            bin_dir.map(|folder| format!("bin_dir = '{}'\n", folder.display())).unwrap_or_default();
+        let text = format!(
+            "host = 'web1'\n[vault]\nurl = '{}'\nkeys = '{}'\n[[postgres]]\nname = 'main'\ndsn = \"{dsn}\"\ninclude = ['shop']\n{bin_dir}",
+            self.url,
+            self.path("keys").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let home = self.path("home");
+        let backup =
+            Program::new(binary("keephold"), &home).args(["backup", "--config"]).arg(config);
+        backup.arg("--cache").arg(self.path("cache"))
+    }
+
+    /// A program that a test puts in another's place.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::create_dir_all(self.path("bin")).unwrap();
+        // Made under another name first: a file that is still open for writing can't be run.
+        std::fs::write(path.with_extension("new"), text).unwrap();
+        std::fs::set_permissions(
+            path.with_extension("new"),
+            std::fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
     }
 
     /// A reading command on another machine: only the vault and the identity, and an empty home.
@@ -281,7 +313,6 @@ fn local_listing(folder: &Path) -> Vec<String> {
 
 /// What a test does to a local vault behind its back, as root or a failing disk would.
 pub(crate) fn meddle(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    use std::os::unix::fs::PermissionsExt;
     let mut bytes = std::fs::read(path).unwrap();
     change(&mut bytes);
     let _ = Command::new("chattr").args(["-f", "-i"]).arg(path).status();

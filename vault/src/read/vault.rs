@@ -217,7 +217,11 @@ async fn read_config(
     let key = ObjectKey::vault_config();
     let newest = store.get(&key, None, CONFIG_LEN_MAX).await;
     let error = match (newest, pinned) {
-        (Ok(bytes), None) => return Ok(bytes),
+        // What isn't a vault.json at all was put over the true one.
+        (Ok(bytes), None) => match VaultConfig::read(&bytes, None) {
+            Ok(_) => return Ok(bytes),
+            Err(error) => error,
+        },
         (Ok(bytes), Some(pinned)) if VaultConfig::fingerprint(&bytes) == *pinned => {
             return Ok(bytes);
         }
