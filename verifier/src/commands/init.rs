@@ -24,8 +24,7 @@ const SIGNERS: &str = "\
 #
 # A name in front binds the key to that host, as the records name it:
 #     db1 ssh-ed25519 AAAAC3Nza… keephold@db1
-# A plain line of a .pub file is believed for every host of the vault:
-#     ssh-ed25519 AAAAC3Nza… keephold@db1
+# Several hosts are written as db1,db2. A plain line of a .pub file stands for the host that its comment names (keephold@db1).
 ";
 
 pub(super) fn run(args: &InitArgs) -> Result<u8> {

@@ -50,7 +50,7 @@ catalogue! {
         "Treat the target or the host's key as compromised: keep the evidence, rotate the credential, and restore only from records that verify.";
     /// A run's record is signed by a key that the verifier's configuration doesn't list.
     SIGNER_UNKNOWN = "KH-REC-002", Freshness, Critical, "Record is signed by an unknown key",
-        "If the host's key was replaced on purpose, add the new one to the verifier's configuration; otherwise someone else writes to this vault.";
+        "If the host's key was replaced on purpose, add the new one to the verifier's allowed signers, with the host's name as the records have it in front; otherwise someone else writes to this vault.";
     /// A record does not carry the hash of the record before it: history was rewritten, or a record replaced.
     CHAIN_BROKEN = "KH-REC-003", Freshness, Critical, "Chain of records is broken",
         "Compare the records around the break with an earlier report, which names their hashes, and find out who could write there.";
