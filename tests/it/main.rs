@@ -15,5 +15,7 @@ mod bad_input;
 mod come_back;
 mod damage;
 mod dumps;
+mod golden;
 mod interrupted;
 mod support;
+mod tidy;
