@@ -17,5 +17,6 @@ mod damage;
 mod dumps;
 mod golden;
 mod interrupted;
+mod packaging;
 mod support;
 mod tidy;
