@@ -15,5 +15,8 @@ mod bad_input;
 mod come_back;
 mod damage;
 mod dumps;
+mod golden;
 mod interrupted;
+mod packaging;
 mod support;
+mod tidy;

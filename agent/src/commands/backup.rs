@@ -174,7 +174,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let vault = match vault {
         Ok(vault) => vault,
         Err(error) => {
-            crate::run::spool_unopened(&error, &jobs, &host, evidence, &folder, &cache, &target);
+            crate::run::keep_unopened(&error, &jobs, &host, evidence, &folder, &cache, &target);
             return Err(error);
         }
     };

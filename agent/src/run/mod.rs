@@ -8,6 +8,7 @@
 mod chain;
 mod progress;
 mod spool;
+mod unopened;
 
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::unchanged;
 
 pub(crate) use chain::note_cache;
 pub(crate) use progress::Watch;
+pub(crate) use unopened::keep_unopened;
 
 /// How often a run begins anew when something that it meant to use again turns out to be gone from the vault.
 const ATTEMPTS: u32 = 2;
@@ -444,68 +446,4 @@ fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: 
     totals.bytes_read = load(&counters.bytes_read);
     totals.excluded = load(&counters.excluded);
     totals.messages = notes.total;
-}
-
-/// Notes in the spool that runs failed because the vault could not even be opened, so that it learns of it later.
-///
-/// Only where this host has written to the vault before: the spool lies in the cache under the vault's id. Not where
-/// the settings or the clock are wrong: nothing was tried then, and a record with a wrong time would break the chain.
-pub(crate) fn spool_unopened(
-    error: &anyhow::Error,
-    jobs: &[Job],
-    host: &str,
-    evidence: SignedDuration,
-    keys: &std::path::Path,
-    cache: &std::path::Path,
-    target: &keephold_cli::target::Target,
-) {
-    let store = || {
-        error.chain().find_map(|c| match c.downcast_ref() {
-            Some(VaultError::Store(e)) => Some(e),
-            _ => c.downcast_ref::<StoreError>(),
-        })
-    };
-    let wrong_clock = matches!(store(), Some(StoreError::ClockSkew { .. }));
-    if wrong_clock || keephold_cli::exit::exit_of(error) == keephold_cli::exit::Exit::Usage {
-        return;
-    }
-    let unreachable = store().is_some_and(StoreError::is_transient);
-    let code = if unreachable { "unreachable" } else { "vault_refused" };
-    let Ok(keys) = keephold_cli::keys::HostKeys::load(keys) else { return };
-    let url = target.url.to_string();
-    // A vault that this host has never reached: there is no chain yet that the record could belong to.
-    let Ok(vault) = chain::caches_of(cache, &keys.fingerprint) else { return };
-    let kept: Result<()> = (|| {
-        let spool = spool::Spool::open(&vault)?;
-        let now = Timestamp::now();
-        for job in jobs {
-            let text = format!("{url} could not be opened: {error:#}");
-            let expires = now.checked_add(job.keep)?;
-            let evidence_until = now.checked_add(evidence)?.max(expires);
-            spool.keep(&Record {
-                format: Record::FORMAT.into(),
-                vault: keys.fingerprint,
-                host: host.to_owned(),
-                job: job.name.clone(),
-                kind: job.source.kind(),
-                seq: 0,
-                previous: None,
-                started: now,
-                finished: Timestamp::now(),
-                clock_offset_ms: None,
-                status: Status::Failed,
-                messages: vec![Message { level: Level::Error, code: code.into(), text }],
-                program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
-                recipients: keys.recipients.names().to_vec(),
-                retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
-                source: None,
-                totals: Totals { messages: 1, ..Totals::default() },
-                snapshot: None,
-            })?;
-        }
-        Ok(())
-    })();
-    if let Err(error) = kept {
-        tracing::warn!("that this run failed could not be noted for the vault: {error:#}");
-    }
 }

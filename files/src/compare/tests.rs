@@ -1,3 +1,5 @@
+//! Tests of comparing a restored tree.
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;

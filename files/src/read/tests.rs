@@ -1,3 +1,5 @@
+//! Tests of reading.
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};

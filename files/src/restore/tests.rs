@@ -1,3 +1,5 @@
+//! Tests of restoring.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -1,3 +1,5 @@
+//! Tests of walking.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;

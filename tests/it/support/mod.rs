@@ -27,10 +27,3 @@ pub(crate) fn need_root(why: &str) {
         "this test needs root ({why}): run tests/run as root or with sudo"
     );
 }
-
-/// A program from a Debian package.
-pub(crate) fn need_program(program: &str, package: &str) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    assert!(found, "there is no {program}: run tests/run, or `apt-get install {package}`");
-}
