@@ -163,7 +163,7 @@ error: no credential for VAULT: no key in settings, environment or profile; role
 
 #[test]
 fn the_clock_is_a_year_off() {
-    let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let library = fs::read_dir("/usr/lib").unwrap().flatten();
     let library = library
         .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
         .find(|path| path.is_file());
