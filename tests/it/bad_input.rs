@@ -365,7 +365,7 @@ fn the_credential_may_read_but_not_write() {
     assert_eq!(site.stored(), before, "something was stored");
     insta::assert_snapshot!(site.redact(&output.stderr), @r#"
 ERROR storing the snapshot
-  cause: VAULT refused to write packs/c2/HEX: AccessDenied (HTTP status 403)
+  cause: VAULT refused to write packs/XX/HEX: AccessDenied (HTTP status 403)
   hint: check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/ code="run_failed"
 ERROR the record of this run is kept on this host until the target can be reached: storing the run's record: VAULT refused to write runs/web1/files/RUN: AccessDenied (HTTP status 403)
 "#);
