@@ -243,7 +243,7 @@ fn another_vault_in_its_place() {
     let site = site(Place::Local);
     let other = Site::new(Place::Local);
     meddle(&site.path("vault/vault.json"), |bytes| {
-        *bytes = fs::read(other.path("vault/vault.json")).unwrap()
+        *bytes = fs::read(other.path("vault/vault.json")).unwrap();
     });
     found(&site, "KH-VAULT-001", "vault.json");
 }
