@@ -172,15 +172,15 @@ fn a_run_that_cannot_reach_its_vault_is_recorded_by_the_next_one_that_can() {
 #[test]
 fn a_network_that_goes_away_halfway_fails_the_run_and_the_next_one_carries_on() {
     let mut site = Site::new(Place::Ceph);
-    fill(&site, THREE_PACKS);
+    fill(&site, TEN_PACKS);
     let packs = Arc::new(AtomicUsize::new(0));
     let counted = packs.clone();
     let proxy = Proxy::judging(&site.place.endpoint(), move |request| {
-        // From the third pack on nothing answers any more.
+        // From the seventh pack on nothing answers any more.
         if request.starts_with("PUT ") && request.contains("/packs/") {
             counted.fetch_add(1, Ordering::SeqCst);
         }
-        if counted.load(Ordering::SeqCst) > 2 { Fate::Refused } else { Fate::Pass }
+        if counted.load(Ordering::SeqCst) > 6 { Fate::Refused } else { Fate::Pass }
     });
     site.endpoint = Some(proxy.endpoint);
     let record = site.backup().run().exits(1).json();
@@ -192,7 +192,7 @@ fn a_network_that_goes_away_halfway_fails_the_run_and_the_next_one_carries_on() 
     site.endpoint = Some(site.place.endpoint());
     let record = carries_on(&site);
     assert_eq!(record["seq"], 2);
-    assert!(number(&record, "bytes_stored") < THREE_PACKS as u64 * 4 / 5, "{record}");
+    assert!(number(&record, "bytes_stored") < TEN_PACKS as u64 * 9 / 10, "{record}");
 }
 
 #[test]

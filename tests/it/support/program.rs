@@ -208,6 +208,9 @@ pub(crate) fn redact(text: &str, replace: &[(&str, &str)]) -> String {
     }
     let lines = text.lines().map(|line| {
         let mut line = hide_hex(line.trim_end());
+        if let Some(at) = line.find("packs/").filter(|at| line[at + 8..].starts_with("/HEX")) {
+            line.replace_range(at + 6..at + 8, "XX");
+        }
         // `web1/files: FAILED in 4 ms`
         if let Some((before, after)) = line.rsplit_once(" in ")
             && (after.ends_with(" ms") || after.ends_with(" s"))
