@@ -235,17 +235,7 @@ fn hide_hex(line: &str) -> String {
         match c {
             Some(c @ ('0'..='9' | 'a'..='f')) => digits.push(c),
             _ => {
-                if digits.len() >= 32 {
-                    // The folder of a pack repeats the first two digits of its name.
-                    if out.ends_with('/')
-                        && out.get(..out.len() - 3).is_some_and(|o| o.ends_with("packs/"))
-                    {
-                        out.replace_range(out.len() - 3..out.len() - 1, "XX");
-                    }
-                    out.push_str("HEX");
-                } else {
-                    out.push_str(&digits);
-                }
+                out.push_str(if digits.len() >= 32 { "HEX" } else { &digits });
                 digits.clear();
                 out.extend(c);
             }
