@@ -75,14 +75,13 @@ impl Program {
     /// Starts it; whoever holds it can send signals.
     #[track_caller]
     pub(crate) fn start(mut self) -> Started {
-        let child = self
+        let mut child = self
             .command
             .spawn()
             .unwrap_or_else(|e| panic!("{:?} can't be started: {e}", self.command));
-        let mut child = child;
         let out = drain(child.stdout.take());
         let err = drain(child.stderr.take());
-        Started { what: format!("{:?}", self.command), child, out, err }
+        Started { what: format!("{:?}", self.command), child: Kept(child), out, err }
     }
 }
 
@@ -102,14 +101,26 @@ fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> Drain {
 #[derive(Debug)]
 pub(crate) struct Started {
     what: String,
-    child: Child,
+    child: Kept,
     out: Drain,
     err: Drain,
 }
 
+/// A process that ends with the test, also with one that fails.
+#[derive(Debug)]
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Started {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid =
+            rustix::process::Pid::from_raw(i32::try_from(self.child.0.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
@@ -118,11 +129,10 @@ impl Started {
     pub(crate) fn wait(mut self) -> Output {
         let began = Instant::now();
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if began.elapsed() > PATIENCE {
-                let _ = self.child.kill();
                 panic!("still running after {} s: {}", PATIENCE.as_secs(), self.what);
             }
             std::thread::sleep(Duration::from_millis(5));
