@@ -1,24 +1,16 @@
 //! Runs `pg_dump` and `pg_dumpall`, as streams.
 //!
 //! A dump that was read to its end says nothing yet: the program's exit status does, and whether the stream came to its
-//! proper end. So [`Dump::finish`] must be asked, and [`crate::archive::Parser::finish`] too.
+//! proper end. So [`DumpProgram::finish`] must be asked, and [`crate::archive::Parser::finish`] too.
 
 use crate::{
     Error, Result,
     connect::Connection,
+    pieces::Pieces,
     process::{LastWill, Running},
     programs::Program,
 };
-use std::{
-    pin::Pin,
-    process::Stdio,
-    task::{Context, Poll},
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    process::ChildStdout,
-};
+use std::time::Duration;
 
 /// What `pg_dumpall` writes last before 13.22, 14.19, 15.14, 16.10 and 17.6.
 const COMPLETE: &str = "-- PostgreSQL database cluster dump complete";
@@ -72,11 +64,28 @@ impl DumpOptions {
     }
 }
 
-/// A running dump: a stream of bytes. Dropping it kills the program.
+/// A running dump.
 #[derive(Debug)]
 pub struct Dump {
-    stdout: ChildStdout,
-    running: Running,
+    /// What it writes.
+    pub pieces: Pieces,
+    /// What writes it.
+    pub program: DumpProgram,
+}
+
+/// A program that dumps. Dropping it kills the program.
+#[derive(Debug)]
+pub struct DumpProgram(Running);
+
+impl DumpProgram {
+    /// Waits for the program's end: its messages, of which the last 64 KiB are kept. Call it once the stream is read to its end,
+    /// or dropped.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] unless the program exits with 0.
+    pub async fn finish(mut self) -> Result<String> {
+        self.0.succeed().await
+    }
 }
 
 impl Dump {
@@ -125,46 +134,22 @@ impl Dump {
         Self::spawn(program, connection, database, &arguments)
     }
 
-    /// Waits for the program's end: its messages, of which the last 64 KiB are kept. Call it once the stream is read to its end.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] unless the program exits with 0.
-    pub async fn finish(self) -> Result<String> {
-        let Self { stdout, mut running } = self;
-        drop(stdout);
-        running.succeed().await
-    }
-
     fn spawn(
         program: &Program,
         connection: &Connection,
         database: &str,
         arguments: &[String],
     ) -> Result<Self> {
-        let mut running = Running::start(
-            &program.path,
-            arguments,
-            Stdio::piped(),
-            LastWill::default(),
-            |command| {
+        let (stdout, pieces) = Pieces::pipe().map_err(|error| Error::io("a pipe", error))?;
+        let running =
+            Running::start(&program.path, arguments, stdout, LastWill::default(), |command| {
                 connection.prepare(command, database)?;
                 // Also above the settings of the database and the role.
                 let own = connection.options.as_deref().unwrap_or_default();
                 command.env("PGTZ", "UTC").env("PGOPTIONS", format!("{PINNED} {own}").trim_end());
                 Ok(())
-            },
-        )?;
-        Ok(Self { stdout: running.take_stdout()?, running })
-    }
-}
-
-impl AsyncRead for Dump {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stdout).poll_read(context, buffer)
+            })?;
+        Ok(Self { pieces, program: DumpProgram(running) })
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`discover`] | facts about a server, its databases, and which of them a job takes |
 //! | [`snapshot`] | locks, then one frozen view that dump and queries share |
 //! | [`dump`] | `pg_dump` and `pg_dumpall` as streams |
+//! | [`pieces`] | a program's output, in few and large pieces |
 //! | [`archive`] | reads a dump as it passes: whole or not, rows and sums for each table |
 //! | [`cluster`] | a throw-away server to restore into, and the comparison |
 //! | [`account`] | accounts of the operating system |
@@ -26,6 +27,7 @@ pub mod connect;
 pub mod discover;
 pub mod dump;
 mod error;
+pub mod pieces;
 mod process;
 pub mod programs;
 pub mod snapshot;

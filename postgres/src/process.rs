@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    process::{Child, ChildStdin, ChildStdout},
+    process::{Child, ChildStdin},
     task::JoinHandle,
 };
 
@@ -87,7 +87,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a program; its output is piped if `stdout` is, and its messages are collected.
+    /// Starts a program; its output goes to `stdout`, and its messages are collected.
     pub(crate) fn start(
         program: &Path,
         arguments: &[impl AsRef<OsStr>],
@@ -113,12 +113,6 @@ impl Running {
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let leash = child.stdin.take();
         Ok(Self { program: program.to_owned(), child, group, _leash: leash, stderr, reader })
-    }
-
-    /// The program's output, once.
-    pub(crate) fn take_stdout(&mut self) -> Result<ChildStdout> {
-        let missing = || std::io::Error::other("its output isn't piped");
-        self.child.stdout.take().ok_or_else(|| Error::io(&self.program, missing()))
     }
 
     /// The messages so far.
@@ -191,14 +185,8 @@ mod tests {
     use std::time::Instant;
 
     fn start(script: &str, will: LastWill<'_>) -> Running {
-        Running::start(Path::new("/bin/sh"), &["-c", script], Stdio::piped(), will, |_| Ok(()))
+        Running::start(Path::new("/bin/sh"), &["-c", script], Stdio::null(), will, |_| Ok(()))
             .unwrap()
-    }
-
-    async fn read_all(running: &mut Running) -> String {
-        let mut text = String::new();
-        running.take_stdout().unwrap().read_to_string(&mut text).await.unwrap();
-        text
     }
 
     async fn dies(pid: i32) {
@@ -213,9 +201,13 @@ mod tests {
 
     #[tokio::test]
     async fn output_messages_and_status_come_through() {
+        let (stdout, mut output) = crate::pieces::Pieces::pipe().unwrap();
+        let script = "echo out; echo err >&2; read -r line; exit 3";
+        let arguments = ["-c", script];
+        let shell = Path::new("/bin/sh");
         let mut running =
-            start("echo out; echo err >&2; read -r line; exit 3", LastWill::default());
-        assert_eq!(read_all(&mut running).await, "out\n");
+            Running::start(shell, &arguments, stdout, LastWill::default(), |_| Ok(())).unwrap();
+        assert_eq!(output.collect(100).await.unwrap(), b"out\n");
         let error = running.succeed().await.unwrap_err().to_string();
         assert!(error.contains("sh failed (exit status: 3): err"), "{error}");
         let mut running =

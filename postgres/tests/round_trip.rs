@@ -12,7 +12,6 @@ use keephold_postgres::{
     snapshot::{Snapshot, TableKind},
 };
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 
 const KEY: [u8; 32] = [42; 32];
 const LOCK: Duration = Duration::from_secs(5);
@@ -60,9 +59,8 @@ const ODD: &str =
 async fn dump(cluster: &Cluster, database: &str, options: &DumpOptions) -> Result<Vec<u8>> {
     let program = Programs::search(None, None).client("pg_dump", 15)?;
     let mut dump = Dump::start(&program, cluster.connection(), database, options)?;
-    let mut bytes = Vec::new();
-    dump.read_to_end(&mut bytes).await.unwrap();
-    dump.finish().await?;
+    let bytes = dump.pieces.collect(usize::MAX).await.unwrap();
+    dump.program.finish().await?;
     Ok(bytes)
 }
 
@@ -156,9 +154,8 @@ async fn what_was_dumped_comes_back() {
 
     let program = Programs::search(None, None).client("pg_dumpall", 15).unwrap();
     let mut globals = Dump::globals(&program, source.connection(), "postgres", false).unwrap();
-    let mut sql = String::new();
-    globals.read_to_string(&mut sql).await.unwrap();
-    globals.finish().await.unwrap();
+    let sql = String::from_utf8(globals.pieces.collect(1 << 20).await.unwrap()).unwrap();
+    globals.program.finish().await.unwrap();
     check_globals(&sql).unwrap();
     assert!(check_globals(&sql[..sql.len() - 10]).is_err());
     assert_eq!(target.restore_globals(&sql).await.unwrap(), []);
@@ -269,14 +266,12 @@ async fn what_could_lose_rows_is_an_error() {
     let mut killed =
         Dump::start(&program, source.connection(), "postgres", &DumpOptions::default()).unwrap();
     let mut parser = Parser::new(&KEY);
-    let mut buffer = vec![0; 16 << 10];
-    let read = killed.read(&mut buffer).await.unwrap();
-    parser.feed(&buffer[..read]).unwrap();
+    parser.feed(&killed.pieces.next().await.unwrap().unwrap()).unwrap();
     run(&source, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump' OR query LIKE 'COPY%'").await;
-    while let Ok(read @ 1..) = killed.read(&mut buffer).await {
-        parser.feed(&buffer[..read]).unwrap();
+    while let Ok(Some(piece)) = killed.pieces.next().await {
+        parser.feed(&piece).unwrap();
     }
-    let error = killed.finish().await.unwrap_err();
+    let error = killed.program.finish().await.unwrap_err();
     assert!(
         matches!(error, Error::Failed { .. }) && error.to_string().contains("pg_dump failed"),
         "{error}"

@@ -10,6 +10,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,22 +19,22 @@ use keephold_postgres::archive::{ArchiveSummary, Parser};
 use keephold_postgres::connect::{Connection, Environment};
 use keephold_postgres::discover::{Database, Databases, Server, databases};
 use keephold_postgres::dump::{Dump, DumpOptions, check_globals};
+use keephold_postgres::pieces::Piece;
 use keephold_postgres::programs::Programs;
 use keephold_postgres::snapshot::{Snapshot, TableKind};
 use keephold_vault::content::Content;
 use keephold_vault::record::{DatabaseReport, Level, PgReport};
 use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath, TreeRoot};
 use keephold_vault::write::{ContentWriter, Writer};
-use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::notes::Notes;
 use crate::source::{Counters, Stop, TreeWriter};
 
-/// How much of a dump is read at once, and how many such pieces may wait for the ingest thread.
-const PIECE: usize = 256 * 1024;
-const PIECES: usize = 16;
+/// How many parsed pieces of a dump may wait to be cut into blobs.
+const PARSED: usize = 8;
+/// How often a dump that gives nothing looks whether the run is to end.
+const STOP_LOOKS: Duration = Duration::from_millis(100);
 /// Longest `pg_dumpall --globals-only` that is believed; it is held in memory to check its end.
 const GLOBALS_MAX: usize = 64 << 20;
 
@@ -237,13 +238,14 @@ impl Ingest<'_> {
             Dump::globals(&program, connection, &connection.database, self.job.no_role_passwords)
                 .map_err(hinted)?;
         let mut sql = Vec::new();
-        self.stream(dump, |_, piece| {
+        let collect = |piece: &[u8]| {
             sql.extend_from_slice(piece);
             if sql.len() > GLOBALS_MAX {
                 bail!("roles and tablespaces take more than {GLOBALS_MAX} bytes of SQL");
             }
             Ok(())
-        })?;
+        };
+        self.stream(dump, collect, |_, _| Ok(()))?;
         check_globals(&String::from_utf8_lossy(&sql)).map_err(hinted)?;
         let mut content = ContentWriter::default();
         content.push(self.writer, &sql)?;
@@ -273,10 +275,11 @@ impl Ingest<'_> {
         let dump = Dump::start(&program, &connection, name, &options).map_err(hinted)?;
         let mut parser = Parser::new(row_key);
         let mut content = ContentWriter::default();
-        let streamed = self.stream(dump, |writer, piece| {
-            parser.feed(piece)?;
-            Ok(content.push(writer, piece)?)
-        });
+        let streamed = self.stream(
+            dump,
+            |piece| Ok(parser.feed(piece)?),
+            |writer, piece| Ok(content.push(writer, piece)?),
+        );
         let length = parser.offset();
         let context = || format!("the dump of database '{name}' ended after {length} bytes");
         streamed.with_context(context)?;
@@ -351,53 +354,37 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Passes a program's output on, piece by piece, to `take`; fails if the program fails.
+    /// Passes a program's output through `parse`, on a thread of its own, and then to `take`; fails if the program fails.
     fn stream(
         &mut self,
-        mut dump: Dump,
-        mut take: impl FnMut(&mut Writer, &[u8]) -> Result<()>,
+        dump: Dump,
+        mut parse: impl FnMut(&[u8]) -> Result<()> + Send,
+        take: impl FnMut(&mut Writer, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (pieces_in, mut pieces) = mpsc::channel::<std::io::Result<Vec<u8>>>(PIECES);
-        let reader = self.runtime.spawn(async move {
-            loop {
-                let mut piece = Vec::with_capacity(PIECE);
-                // Pipes give little at a time; full pieces cost the other threads less.
-                while piece.len() < PIECE - PIECE / 4 {
-                    match dump.read_buf(&mut piece).await {
-                        Ok(0) => break,
-                        Ok(_) => {}
-                        Err(error) => {
-                            let _ = pieces_in.send(Err(error)).await;
-                            return dump;
-                        }
+        let Dump { mut pieces, program } = dump;
+        let (program, parsed) = std::thread::scope(|scope| {
+            let (parsed, to_take) = sync_channel::<Piece>(PARSED);
+            let parser = scope.spawn(move || -> Result<()> {
+                while let Some(piece) = pieces.next_blocking()? {
+                    parse(&piece)?;
+                    if parsed.send(piece).is_err() {
+                        break;
                     }
                 }
-                if piece.is_empty() || pieces_in.send(Ok(piece)).await.is_err() {
-                    return dump;
-                }
-            }
-        });
-        let mut result = Ok(());
-        while let Some(piece) = pieces.blocking_recv() {
-            self.stop.check()?;
-            let taken = piece.map_err(anyhow::Error::from).and_then(|piece| {
-                Counters::add(&self.counters.bytes_read, piece.len() as u64);
-                take(self.writer, &piece)
+                Ok(())
             });
-            if taken.is_err() {
-                result = taken;
-                break;
+            if let Err(error) = self.take(to_take, take) {
+                // It may be waiting for the server, and the parser for it.
+                drop(program);
+                return Err(error);
             }
-        }
-        drop(pieces);
-        let dump =
-            self.runtime.block_on(reader).context("reading the dump panicked; please report it")?;
-        if result.as_ref().is_err_and(|e| e.chain().any(is_vault_error)) {
-            return result;
-        }
+            Ok((program, parser.join()))
+        })?;
+        let parsed =
+            parsed.unwrap_or_else(|_| Err(anyhow!("parsing the dump panicked; please report it")));
         // What the program says of its own failure explains what the parser stumbled over.
-        let finished = self.runtime.block_on(dump.finish()).map_err(hinted);
-        match (finished, result) {
+        let finished = self.runtime.block_on(program.finish()).map_err(hinted);
+        match (finished, parsed) {
             (Ok(said), Ok(())) => {
                 for line in said.lines().filter(|l| !l.trim().is_empty()).take(20) {
                     self.notes.add(Level::Warning, "dump_said", line.to_owned());
@@ -407,6 +394,23 @@ impl Ingest<'_> {
             (Err(failed), Ok(())) => Err(failed),
             (Ok(_), Err(broken)) => Err(broken),
             (Err(failed), Err(broken)) => Err(failed.context(broken.to_string())),
+        }
+    }
+
+    fn take(
+        &mut self,
+        pieces: Receiver<Piece>,
+        mut take: impl FnMut(&mut Writer, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            self.stop.check()?;
+            let piece = match pieces.recv_timeout(STOP_LOOKS) {
+                Ok(piece) => piece,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            Counters::add(&self.counters.bytes_read, piece.len() as u64);
+            take(self.writer, &piece)?;
         }
     }
 }

@@ -6,15 +6,13 @@ use crate::{
     archive::{ArchiveSummary, Parser},
     dump::{Dump, DumpOptions},
     error::reason,
+    pieces::Pieces,
     snapshot::quote,
 };
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Read at a time from a dump, in bytes.
-const BUFFER: usize = 256 << 10;
 /// Longest schema text that is compared, in bytes; it is held in memory.
-const MAX_SCHEMA: u64 = 256 << 20;
+const MAX_SCHEMA: usize = 256 << 20;
 
 /// Every B-tree index that can be checked.
 const INDEXES: &str = "
@@ -42,10 +40,11 @@ impl Cluster {
     /// When the dump fails or isn't whole.
     pub async fn digest_database(&self, name: &str, key: &[u8; 32]) -> Result<ArchiveSummary> {
         let options = DumpOptions::default();
-        let mut dump = Dump::start(&self.programs.dump, &self.connection, name, &options)?;
-        let parser = parse(&mut dump, Parser::new(key)).await;
+        let Dump { pieces, program } =
+            Dump::start(&self.programs.dump, &self.connection, name, &options)?;
+        let parser = parse(pieces, Parser::new(key)).await;
         // The program's own failure explains a cut stream better than the parser can.
-        dump.finish().await?;
+        program.finish().await?;
         Ok(parser?.finish()?)
     }
 
@@ -55,13 +54,9 @@ impl Cluster {
     /// When the dump fails, or is longer than 256 MiB.
     pub async fn schema_text(&self, name: &str) -> Result<String> {
         let mut dump = Dump::schema(&self.programs.dump, &self.connection, name)?;
-        let mut text = Vec::new();
-        let failed = |error| Error::io("the output of pg_dump", error);
-        let read = (&mut dump).take(MAX_SCHEMA + 1).read_to_end(&mut text).await.map_err(failed)?;
-        if read as u64 > MAX_SCHEMA {
-            return Err(failed(std::io::Error::other("the schema is longer than 256 MiB")));
-        }
-        dump.finish().await?;
+        let text = dump.pieces.collect(MAX_SCHEMA).await;
+        let text = text.map_err(|error| Error::io("the output of pg_dump", error))?;
+        dump.program.finish().await?;
         Ok(comparable_schema(&String::from_utf8_lossy(&text)))
     }
 
@@ -99,18 +94,12 @@ impl Cluster {
     }
 }
 
-async fn parse(source: &mut (impl AsyncRead + Unpin), mut parser: Parser) -> Result<Parser> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = source
-            .read(&mut buffer)
-            .await
-            .map_err(|error| Error::io("the output of pg_dump", error))?;
-        if read == 0 {
-            return Ok(parser);
-        }
-        parser.feed(&buffer[..read])?;
+async fn parse(mut pieces: Pieces, mut parser: Parser) -> Result<Parser> {
+    let failed = |error| Error::io("the output of pg_dump", error);
+    while let Some(piece) = pieces.next().await.map_err(failed)? {
+        parser.feed(&piece)?;
     }
+    Ok(parser)
 }
 
 /// The text of `pg_dump --schema-only` without what differs between two dumps of the same schema: random tokens, versions, and
