@@ -130,7 +130,9 @@ mod tests {
 
     fn output(script: &str) -> Pieces {
         let (stdout, pieces) = Pieces::pipe().unwrap();
-        Command::new("/bin/sh").args(["-c", script]).stdout(stdout).spawn().unwrap();
+        let mut shell =
+            Command::new("/bin/sh").args(["-c", script]).stdout(stdout).spawn().unwrap();
+        std::thread::spawn(move || shell.wait());
         pieces
     }
 

@@ -373,7 +373,7 @@ impl Ingest<'_> {
                 }
                 Ok(())
             });
-            if let Err(error) = self.take(to_take, take) {
+            if let Err(error) = self.take(&to_take, take) {
                 // It may be waiting for the server, and the parser for it.
                 drop(program);
                 return Err(error);
@@ -399,7 +399,7 @@ impl Ingest<'_> {
 
     fn take(
         &mut self,
-        pieces: Receiver<Piece>,
+        pieces: &Receiver<Piece>,
         mut take: impl FnMut(&mut Writer, &[u8]) -> Result<()>,
     ) -> Result<()> {
         loop {

@@ -80,6 +80,14 @@ pub enum StoreError {
         /// `ahead of` or `behind`.
         direction: &'static str,
     },
+    /// The server's answers carry no date that can be read: nothing shows whether this host's clock is right.
+    #[error(
+        "the answers of {target} carry no date that can be read, so this host's clock can't be checked against it"
+    )]
+    NoClock {
+        /// The target's URL.
+        target: String,
+    },
     /// No space, or a quota is used up.
     #[error("{target} is full: {detail}")]
     Full {
@@ -171,6 +179,9 @@ impl StoreError {
             }
             Self::ClockSkew { .. } => {
                 "set this host's clock (systemctl restart systemd-timesyncd, or chronyc makestep)"
+            }
+            Self::NoClock { .. } => {
+                "a lock that is set by a wrong clock ends too soon or never: let the proxy before it pass the Date header on"
             }
             Self::Full { .. } => "free some space or raise the quota; what is stored stays valid",
             _ => return None,

@@ -280,9 +280,8 @@ impl Client {
     async fn exchange(&self, request: HttpRequest, call: &Call<'_>) -> Result<Answer, Failure> {
         let response = self.http.execute(request).await.map_err(|e| self.failed(&e))?;
         self.reached.store(true, Ordering::Relaxed);
-        if let Some(date) = response.headers().get("date").and_then(|d| d.to_str().ok()) {
-            self.clock.observe(date, Timestamp::now());
-        }
+        let date = response.headers().get("date").and_then(|d| d.to_str().ok());
+        self.clock.observe(date, Timestamp::now());
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         // A refusal is a small document, whatever was asked for.

@@ -12,6 +12,9 @@ const OFFSET_MAX_MS: i64 = 5 * 60 * 1000;
 /// Stands for 'not known yet'.
 const UNKNOWN: i64 = i64::MIN;
 
+/// Stands for 'the last answer had no date, or none that can be read'.
+const UNREADABLE: i64 = i64::MIN + 1;
+
 /// The server's clock less this host's, from the last answer that had a date.
 #[derive(Debug)]
 pub(super) struct Clock(AtomicI64);
@@ -22,8 +25,11 @@ impl Clock {
     }
 
     /// Learns from the `Date` of an answer that was received at `received`.
-    pub(super) fn observe(&self, date: &str, received: Timestamp) {
-        let Ok(server) = jiff::fmt::rfc2822::parse(date) else {
+    pub(super) fn observe(&self, date: Option<&str>, received: Timestamp) {
+        let Some(server) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else {
+            // One odd answer doesn't undo what others told.
+            let _ =
+                self.0.compare_exchange(UNKNOWN, UNREADABLE, Ordering::Relaxed, Ordering::Relaxed);
             return;
         };
         // The header holds whole seconds, cut off: on average half a second is missing.
@@ -33,14 +39,17 @@ impl Clock {
 
     /// Server less host, in milliseconds.
     pub(super) fn offset_ms(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms != UNKNOWN)
+        Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms > UNREADABLE)
     }
 
-    /// Refuses to go on where the clocks differ too much.
+    /// Refuses to go on where the clocks differ too much, or can't be compared.
     ///
     /// # Errors
-    /// [`StoreError::ClockSkew`].
+    /// [`StoreError::ClockSkew`], [`StoreError::NoClock`].
     pub(super) fn check(&self, target: &str) -> Result<(), StoreError> {
+        if self.0.load(Ordering::Relaxed) == UNREADABLE {
+            return Err(StoreError::NoClock { target: target.to_owned() });
+        }
         check_offset(self.offset_ms(), target)
     }
 
@@ -82,14 +91,27 @@ mod tests {
         assert_eq!(clock.offset_ms(), None);
         assert!(clock.check("t").is_ok());
         let now: Timestamp = "2026-01-01T12:00:00.5Z".parse().unwrap();
-        clock.observe("Thu, 01 Jan 2026 12:00:00 GMT", now);
+        clock.observe(Some("Thu, 01 Jan 2026 12:00:00 GMT"), now);
         assert_eq!(clock.offset_ms(), Some(0));
-        clock.observe("Thu, 01 Jan 2026 13:00:00 GMT", now);
+        clock.observe(Some("Thu, 01 Jan 2026 13:00:00 GMT"), now);
         let error = clock.check("t").unwrap_err().to_string();
         assert_eq!(error, "this host's clock is 3600 s behind the clock of t");
-        clock.observe("Thu, 01 Jan 2026 11:00:00 GMT", now);
+        clock.observe(Some("Thu, 01 Jan 2026 11:00:00 GMT"), now);
         assert!(clock.check("t").unwrap_err().to_string().contains("ahead of"));
-        clock.observe("nonsense", now);
+        clock.observe(Some("nonsense"), now);
         assert_eq!(clock.offset_ms(), Some(-3_600_000));
+    }
+
+    #[test]
+    fn answers_without_a_date_allow_no_locks() {
+        let now: Timestamp = "2026-01-01T12:00:00.5Z".parse().unwrap();
+        for odd in [None, Some("nonsense")] {
+            let clock = Clock::new();
+            clock.observe(odd, now);
+            assert_eq!(clock.offset_ms(), None);
+            assert!(matches!(clock.check("t"), Err(StoreError::NoClock { .. })));
+            clock.observe(Some("Thu, 01 Jan 2026 12:00:00 GMT"), now);
+            assert!(clock.check("t").is_ok());
+        }
     }
 }
