@@ -12,6 +12,8 @@ use keephold_postgres::discover::Databases;
 use keephold_vault::record::JobKind;
 use serde::Deserialize;
 
+use crate::prices::Prices;
+use crate::retention::{Lengths, Settings};
 use crate::source::directory::Directory;
 use crate::source::postgres::Postgres;
 
@@ -28,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) cache: Option<PathBuf>,
     pub(crate) vault: VaultTable,
     pub(crate) retention: RetentionTable,
+    pub(crate) prices: Prices,
     pub(crate) directory: Vec<DirectoryTable>,
     pub(crate) postgres: Vec<PostgresTable>,
 }
@@ -37,14 +40,26 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RetentionTable {
     /// For how long every run is kept and locked, for example `35d` or `8 weeks`.
-    pub(crate) keep: String,
+    pub(crate) keep: Option<String>,
+    /// Or for how long the runs of each class are.
+    pub(crate) daily: Option<String>,
+    pub(crate) weekly: Option<String>,
+    pub(crate) monthly: Option<String>,
+    pub(crate) yearly: Option<String>,
     /// For how long its record is, as evidence.
     pub(crate) evidence: String,
 }
 
 impl Default for RetentionTable {
     fn default() -> Self {
-        Self { keep: "35d".into(), evidence: "400d".into() }
+        Self {
+            keep: None,
+            daily: None,
+            weekly: None,
+            monthly: None,
+            yearly: None,
+            evidence: "400d".into(),
+        }
     }
 }
 
@@ -59,6 +74,10 @@ pub(crate) struct DirectoryTable {
     pub(crate) exclude_if_present: Vec<String>,
     pub(crate) one_file_system: bool,
     pub(crate) keep: Option<String>,
+    pub(crate) daily: Option<String>,
+    pub(crate) weekly: Option<String>,
+    pub(crate) monthly: Option<String>,
+    pub(crate) yearly: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -76,6 +95,10 @@ pub(crate) struct PostgresTable {
     /// Leave password hashes out of the roles, for a role that may not read them.
     pub(crate) no_role_passwords: bool,
     pub(crate) keep: Option<String>,
+    pub(crate) daily: Option<String>,
+    pub(crate) weekly: Option<String>,
+    pub(crate) monthly: Option<String>,
+    pub(crate) yearly: Option<String>,
 }
 
 /// A job, ready to run.
@@ -84,7 +107,7 @@ pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) source: Source,
     /// For how long its runs are kept.
-    pub(crate) keep: SignedDuration,
+    pub(crate) keep: Lengths,
 }
 
 /// What a job backs up.
@@ -102,6 +125,9 @@ impl Source {
         }
     }
 }
+
+/// For how long runs are kept where nothing else is said.
+pub(crate) const KEEP_DEFAULT: &str = "35d";
 
 /// Longest that anything is locked: a typing error must not fill a vault for a century.
 const KEEP_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 20);
@@ -148,6 +174,17 @@ pub(crate) fn host_name(given: Option<&str>) -> Result<String> {
     Ok(host)
 }
 
+/// The retention settings of a table: serde can't share fields between tables that refuse unknown ones.
+macro_rules! retention_of {
+    ($table:expr) => {
+        Settings {
+            keep: $table.keep.as_deref(),
+            classes: [&$table.daily, &$table.weekly, &$table.monthly, &$table.yearly]
+                .map(Option::as_deref),
+        }
+    };
+}
+
 impl Config {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
@@ -165,25 +202,28 @@ impl Config {
     pub(crate) fn jobs(&self) -> Result<Vec<Job>> {
         let mut jobs: Vec<Job> = Vec::new();
         for table in &self.directory {
-            jobs.push(self.job(&table.name, table.keep.as_deref(), table.source()?)?);
+            jobs.push(self.job(&table.name, &retention_of!(table), table.source()?)?);
         }
         for table in &self.postgres {
-            jobs.push(self.job(&table.name, table.keep.as_deref(), table.source()?)?);
+            jobs.push(self.job(&table.name, &retention_of!(table), table.source()?)?);
         }
         for (at, job) in jobs.iter().enumerate() {
             if jobs[..at].iter().any(|other| other.name == job.name) {
                 return Err(usage(format!("two jobs are called '{}'", job.name)));
             }
         }
+        retention_of!(self.retention).read("[retention]")?;
         keep(&self.retention.evidence, "retention.evidence")?;
+        self.prices.check()?;
         Ok(jobs)
     }
 
-    fn job(&self, name: &str, own: Option<&str>, source: Source) -> Result<Job> {
+    fn job(&self, name: &str, own: &Settings<'_>, source: Source) -> Result<Job> {
         sound_name(name, "a job")?;
-        let keep = match own {
-            Some(own) => keep(own, &format!("keep of job '{name}'"))?,
-            None => keep(&self.retention.keep, "retention.keep")?,
+        let keep = if own.is_empty() {
+            retention_of!(self.retention).read("[retention]")?
+        } else {
+            own.read(&format!("job '{name}'"))?
         };
         Ok(Job { name: name.into(), source, keep })
     }
@@ -246,8 +286,22 @@ mod tests {
         )
         .unwrap();
         assert_eq!(jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>(), ["etc", "main"]);
-        assert_eq!(jobs[0].keep, SignedDuration::from_hours(90 * 24));
-        assert!(jobs[1].keep >= SignedDuration::from_hours(365 * 24));
+        assert_eq!(jobs[0].keep, Lengths::All(SignedDuration::from_hours(90 * 24)));
+        assert!(jobs[1].keep.base().1 >= SignedDuration::from_hours(365 * 24));
+    }
+
+    #[test]
+    fn a_jobs_own_retention_goes_before_the_common_one() {
+        let jobs = read(
+            "[retention]\ndaily = '14d'\nmonthly = '13mo'\n[[directory]]\nname = 'a'\npaths = ['/etc']\n\
+             [[directory]]\nname = 'b'\npaths = ['/etc']\nkeep = '8w'\n\
+             [[postgres]]\nname = 'c'\nweekly = '8w'\nyearly = '7y'\n",
+        )
+        .unwrap();
+        let words: Vec<_> = jobs.iter().map(|job| job.keep.in_words()).collect();
+        assert!(words[0].starts_with("daily 14d, monthly "), "{words:?}");
+        assert_eq!(words[1], "56d");
+        assert!(words[2].starts_with("weekly 56d, yearly "), "{words:?}");
     }
 
     #[test]
@@ -262,6 +316,15 @@ mod tests {
             ("[retention]\nkeep = 'forever'\n[[postgres]]\nname = 'a'\n", "no length of time"),
             ("[retention]\nkeep = '100 years'\n[[postgres]]\nname = 'a'\n", "at most 20 years"),
             ("[vault]\nlock = 'strong'\n", "unknown variant"),
+            (
+                "[retention]\ndaily = '9d'\nweekly = '8d'\n",
+                "weekly = \"8d\" is shorter than `daily`",
+            ),
+            (
+                "[[postgres]]\nname = 'a'\nkeep = '9d'\nyearly = '7y'\n",
+                "job 'a': `keep` and `yearly`",
+            ),
+            ("[prices]\nput = -1\n", "prices.put"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");

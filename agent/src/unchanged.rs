@@ -53,8 +53,8 @@ struct Row {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Packs {
-    /// Numbers in the table of packs.
-    Known(Vec<u32>),
+    /// Numbers in the table of packs, each with how many bytes of the content lie there.
+    Known(Vec<(u32, u64)>),
     /// So many of the next blobs in the file of blobs: where they lie is known once the run is over.
     Pending(u64),
 }
@@ -65,7 +65,7 @@ pub(crate) struct Seen {
     pub(crate) kind: EntryKind,
     pub(crate) meta: Metadata,
     mark: Mark,
-    packs: Vec<u32>,
+    packs: Vec<(u32, u64)>,
 }
 
 /// The last run's entries, read in order.
@@ -155,9 +155,10 @@ impl Reader {
 }
 
 impl Seen {
-    /// The packs that its content needs; `None` if the vault no longer holds one of them.
-    pub(crate) fn packs(&self, handles: &[Option<PackHandle>]) -> Option<Vec<PackHandle>> {
-        self.packs.iter().map(|&n| handles.get(n as usize).copied().flatten()).collect()
+    /// The packs that its content needs, each with how many bytes of it; `None` if the vault no longer holds one.
+    pub(crate) fn packs(&self, handles: &[Option<PackHandle>]) -> Option<Vec<(PackHandle, u64)>> {
+        let handle = |n: u32| handles.get(n as usize).copied().flatten();
+        self.packs.iter().map(|&(n, bytes)| Some((handle(n)?, bytes))).collect()
     }
 }
 
@@ -220,7 +221,11 @@ impl Writer {
         };
         // What the last flush can't write is missed by `finish`, which then leaves no list.
         let mut blobs = open(&path.with_extension("blobs"))?;
-        Ok((list, Box::new(move |id| blobs.write_all(id.as_bytes()))))
+        let trace = move |id: &BlobId, length: u32| {
+            blobs.write_all(id.as_bytes())?;
+            blobs.write_all(&length.to_le_bytes())
+        };
+        Ok((list, Box::new(trace)))
     }
 
     /// Notes an entry that was taken over from the last run.
@@ -228,11 +233,13 @@ impl Writer {
         &mut self,
         walked: &Walked,
         entry: &Entry,
-        packs: &[PackHandle],
+        packs: &[(PackHandle, u64)],
         known: &Known,
     ) -> Result<()> {
-        let packs =
-            packs.iter().filter_map(|&p| known.name(p)).map(|p| self.packs.number(p)).collect();
+        let packs = packs
+            .iter()
+            .filter_map(|&(pack, bytes)| Some((self.packs.number(known.name(pack)?), bytes)))
+            .collect();
         self.add(walked, entry, Packs::Known(packs))
     }
 
@@ -289,16 +296,21 @@ impl Writer {
         while let Some(mut row) = input.next() {
             let mut complete = true;
             if let Packs::Pending(count) = row.packs {
-                let mut packs: Vec<u32> = Vec::new();
+                let mut packs: Vec<(u32, u64)> = Vec::new();
                 for _ in 0..count {
                     let mut id = [0; BlobId::LEN];
                     ids.read_exact(&mut id)?;
+                    let mut length = [0; 4];
+                    ids.read_exact(&mut length)?;
+                    let length = u64::from(u32::from_le_bytes(length));
                     let handle = known.find(&BlobId::from_bytes(id))?;
                     match handle.and_then(|h| known.name(h)) {
                         Some(pack) => {
                             let number = self.packs.number(pack);
-                            if packs.last() != Some(&number) && !packs.contains(&number) {
-                                packs.push(number);
+                            // Neighbours mostly lie beside each other.
+                            match packs.iter_mut().rev().find(|(n, _)| *n == number) {
+                                Some((_, bytes)) => *bytes += length,
+                                None => packs.push((number, length)),
                             }
                         }
                         None => complete = false,

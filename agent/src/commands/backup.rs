@@ -9,11 +9,12 @@ use keephold_cli::exit::{Exit, usage};
 use keephold_cli::human;
 use keephold_cli::keys::{HostKeys, default_cache, default_folder};
 use keephold_cli::target::TargetArgs;
-use keephold_vault::record::{Record, SourceReport, Status};
+use keephold_vault::record::{Cost, Record, SourceReport, Status, Totals};
+use keephold_vault::store::Calls;
 use keephold_vault::write::Settings;
 use serde::Serialize;
 
-use crate::config::{self, Config, DirectoryTable, FILE, Job, PostgresTable};
+use crate::config::{self, Config, DirectoryTable, FILE, Job, PostgresTable, RetentionTable};
 use crate::open::OpenVault;
 use crate::run::{Outcome, Runner, Watch};
 use crate::source::Stop;
@@ -75,7 +76,12 @@ impl BackupArgs {
             _ => Config::default(),
         };
         if let Some(keep) = &self.keep {
-            config.retention.keep.clone_from(keep);
+            // One length for every run, whatever classes the file has.
+            config.retention = RetentionTable {
+                keep: Some(keep.clone()),
+                evidence: config.retention.evidence.clone(),
+                ..RetentionTable::default()
+            };
         }
         if self.host.is_some() {
             config.host.clone_from(&self.host);
@@ -183,6 +189,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
         vault: &vault,
         host,
         evidence,
+        prices: config.prices.clone(),
         settings: Settings::default(),
         stop,
         watch: Watch { shown },
@@ -259,6 +266,38 @@ fn report(outcome: &Outcome, json: bool, quiet: bool) -> Result<()> {
     Ok(())
 }
 
+/// What the run did about packs of earlier runs; nothing if it did nothing.
+fn upkeep(totals: &Totals) -> String {
+    let mut did = Vec::new();
+    if totals.locks_extended > 0 {
+        did.push(format!("{} extended", human::count(totals.locks_extended, "lock")));
+    }
+    if totals.packs_drained > 0 || totals.bytes_again > 0 {
+        did.push(format!(
+            "{} of {} stored again, to let old packs go",
+            human::bytes(totals.bytes_again),
+            human::count(totals.packs_drained, "poorly used pack")
+        ));
+    }
+    if did.is_empty() { String::new() } else { format!("  kept up   {}\n", did.join("; ")) }
+}
+
+fn costs(calls: &Calls, cost: Option<&Cost>) -> String {
+    let Calls { put, extend, get, list, head } = calls;
+    let mut line =
+        format!("  requests  {put} put, {extend} extend, {get} get, {list} list, {head} head");
+    if let Some(cost) = cost {
+        let currency = cost.currency.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+        line.push_str(&format!(
+            ": {}{currency}; what was stored costs {}{currency} a month",
+            crate::prices::amount(cost.calls_millionths),
+            crate::prices::amount(cost.month_millionths)
+        ));
+    }
+    line.push('\n');
+    line
+}
+
 fn text(outcome: &Outcome) -> String {
     let record = &outcome.record;
     let totals = &record.totals;
@@ -297,7 +336,13 @@ fn text(outcome: &Outcome) -> String {
             human::bytes(totals.bytes_stored),
             human::count(totals.packs_new, "pack")
         ));
+        out.push_str(&upkeep(totals));
         let expires = record.retention.expires.strftime("%Y-%m-%d");
+        let class = &record.retention.class;
+        let expires = match class.as_str() {
+            "keep" => expires.to_string(),
+            _ => format!("{expires}, {class}"),
+        };
         let locked = record.snapshot.as_ref().and_then(|s| s.locked_until);
         match locked {
             Some(until) => {
@@ -308,6 +353,9 @@ fn text(outcome: &Outcome) -> String {
             }
             None => out.push_str(&format!("  locked    NOT AT ALL (kept until {expires})\n")),
         }
+    }
+    if let Some(calls) = &totals.calls {
+        out.push_str(&costs(calls, totals.cost.as_ref()));
     }
     if totals.messages > 0 {
         out.push_str(&format!("  {}:\n", human::count(totals.messages, "message")));

@@ -26,10 +26,10 @@ pub(crate) fn run(args: &CheckConfigArgs) -> Result<Exit> {
     let mut out = format!("{}: sound\n  host '{}'\n", path.display(), config.host()?);
     for job in &jobs {
         out.push_str(&format!(
-            "  job '{}' ({:?}), kept for {:#}\n",
+            "  job '{}' ({:?}), kept: {}\n",
             job.name,
             job.source.kind(),
-            job.keep
+            job.keep.in_words()
         ));
     }
     if jobs.is_empty() {

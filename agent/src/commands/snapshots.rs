@@ -117,7 +117,7 @@ fn error_is_fatal(error: &keephold_vault::Error) -> bool {
 }
 
 fn heads() -> Vec<String> {
-    ["ID", "HOST", "JOB", "KIND", "STARTED (UTC)", "STATUS", "ENTRIES", "SIZE", "EXPIRES"]
+    ["ID", "HOST", "JOB", "KIND", "STARTED (UTC)", "STATUS", "ENTRIES", "SIZE", "CLASS", "EXPIRES"]
         .map(String::from)
         .into()
 }
@@ -133,13 +133,14 @@ fn row(found: &FoundRecord, run: &RunRecord) -> Vec<String> {
         Status::Warning => "warning",
         Status::Failed => "FAILED",
     };
-    let (entries, size, expires) = match &record.snapshot {
+    let (entries, size, class, expires) = match &record.snapshot {
         Some(snapshot) => (
             human::number(snapshot.root.entries),
             human::bytes(snapshot.root.bytes),
+            record.retention.class.clone(),
             record.retention.expires.strftime("%Y-%m-%d").to_string(),
         ),
-        None => ("-".into(), "-".into(), "-".into()),
+        None => ("-".into(), "-".into(), "-".into(), "-".into()),
     };
     vec![
         run.key.id.chars().take(8).collect(),
@@ -150,6 +151,7 @@ fn row(found: &FoundRecord, run: &RunRecord) -> Vec<String> {
         if found.hidden { format!("{status}, HIDDEN") } else { status.into() },
         entries,
         size,
+        class,
         expires,
     ]
 }

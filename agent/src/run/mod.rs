@@ -30,6 +30,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::config::{Job, Source};
 use crate::notes::Notes;
 use crate::open::OpenVault;
+use crate::prices::Prices;
 use crate::source::directory::Lists;
 use crate::source::{Counters, Stop, directory, postgres};
 use crate::unchanged;
@@ -46,6 +47,7 @@ pub(crate) struct Runner<'a> {
     pub(crate) vault: &'a OpenVault,
     pub(crate) host: String,
     pub(crate) evidence: SignedDuration,
+    pub(crate) prices: Prices,
     pub(crate) settings: Settings,
     pub(crate) stop: Stop,
     pub(crate) watch: Watch,
@@ -77,8 +79,12 @@ impl Runner<'_> {
         let mut notes = Notes::default();
         let counters = Arc::new(Counters::default());
         let mut totals = Totals::default();
-        let retention = self.retention(job, started)?;
-        let result = self.store(job, &retention, &mut notes, &counters, &mut totals).await;
+        let calls_before = self.vault.store.calls();
+        let (retention, keep, decided) = self.retention(job, started).await?;
+        let result = match decided {
+            Ok(()) => self.store(job, &retention, keep, &mut notes, &counters, &mut totals).await,
+            Err(error) => Err(error),
+        };
         let (stored, error) = match result {
             // A source that is missing or a dump that is cut short fails the run, however well the rest was stored.
             Ok(stored) if notes.status() != Status::Failed => (Some(stored), None),
@@ -90,6 +96,9 @@ impl Runner<'_> {
             notes.add(Level::Error, "run_failed", text.trim_start_matches("error: ").trim_end());
         }
         fill_totals(&mut totals, &counters, &notes, stored.as_ref());
+        totals.calls =
+            self.vault.store.calls().zip(calls_before).map(|(now, before)| now.since(&before));
+        totals.cost = self.prices.cost(totals.calls.as_ref(), totals.bytes_stored);
         let status = if stored.is_some() { notes.status() } else { Status::Failed };
         let (source, snapshot) = match stored {
             Some(Stored { root, written, source }) => {
@@ -138,16 +147,36 @@ impl Runner<'_> {
         Ok(file)
     }
 
-    fn retention(&self, job: &Job, started: Timestamp) -> Result<Retention> {
+    /// For how long a run that starts now is kept; also how long that is from its start, and why its class could not
+    /// be decided, if so: such a run is failed, and recorded with the shortest class.
+    async fn retention(
+        &self,
+        job: &Job,
+        started: Timestamp,
+    ) -> Result<(Retention, SignedDuration, Result<()>)> {
+        let vault = self.vault;
         let floor =
             SignedDuration::from_hours(24 * i64::from(self.vault.config.retention_floor_days));
-        if job.keep < floor {
+        let base = job.keep.base();
+        if base.1 < floor {
             return Err(keephold_cli::exit::usage(format!(
                 "job '{}' keeps its runs for less than the {} days that this vault asks for at least",
                 job.name, self.vault.config.retention_floor_days
             )));
         }
-        let expires = started.checked_add(job.keep)?;
+        let decided = async {
+            if job.keep.earned().next().is_none() {
+                return Ok(base);
+            }
+            let (store, secret) = (&*vault.store, &vault.keys.secret);
+            chain::Chain::list(store, &self.host, &job.name, vault.config.id, secret)
+                .await?
+                .class(&job.keep, started)
+                .await
+        };
+        let decided = decided.await.context("looking for the retention classes of earlier runs");
+        let (class, keep) = *decided.as_ref().unwrap_or(&base);
+        let expires = started.checked_add(keep)?;
         let evidence_until = started.checked_add(self.evidence)?.max(expires);
         let mode = match self.vault.protection.strength {
             Strength::None => None,
@@ -156,7 +185,8 @@ impl Runner<'_> {
             Strength::Governance => Some(LockMode::Governance),
             Strength::Compliance => Some(LockMode::Compliance),
         };
-        Ok(Retention { class: "keep".into(), expires, evidence_until, mode })
+        let retention = Retention { class: class.into(), expires, evidence_until, mode };
+        Ok((retention, keep, decided.map(drop)))
     }
 
     /// Stores a snapshot; begins anew if what it meant to use again is gone.
@@ -164,13 +194,14 @@ impl Runner<'_> {
         &self,
         job: &Job,
         retention: &Retention,
+        keep: SignedDuration,
         notes: &mut Notes,
         counters: &Arc<Counters>,
         totals: &mut Totals,
     ) -> Result<Stored> {
         let mut attempt = 1;
         loop {
-            let result = self.attempt(job, retention, notes, counters, totals).await;
+            let result = self.attempt(job, retention, keep, notes, counters, totals).await;
             let gone = result.as_ref().is_err_and(|e: &anyhow::Error| {
                 e.chain().any(|c| matches!(c.downcast_ref(), Some(VaultError::Gone { .. })))
             });
@@ -191,13 +222,14 @@ impl Runner<'_> {
         &self,
         job: &Job,
         retention: &Retention,
+        keep: SignedDuration,
         notes: &mut Notes,
         counters: &Arc<Counters>,
         totals: &mut Totals,
     ) -> Result<Stored> {
         let vault = self.vault;
-        let until = lock_until(retention, job.keep)?;
-        let known = Known::open(
+        let until = lock_until(retention, keep)?;
+        let mut known = Known::open(
             &vault.cache,
             vault.store.clone(),
             vault.config.id,
@@ -207,6 +239,7 @@ impl Runner<'_> {
         )
         .await
         .context("reading the vault's index")?;
+        known.plan_draining(&job.name, retention.expires, until)?;
         let context = RunContext::new(
             vault.store.clone(),
             vault.config.id,
@@ -226,6 +259,7 @@ impl Runner<'_> {
             totals.bytes_stored = load(&progress.bytes_stored);
             totals.blobs_new = load(&progress.blobs_new);
             totals.packs_new = load(&progress.packs_new);
+            totals.bytes_again = load(&progress.bytes_again);
         };
         count(totals);
         let (root, writer, list, source) = done?;
@@ -233,7 +267,12 @@ impl Runner<'_> {
         count(totals);
         let (written, mut known) = finished.context("storing the snapshot")?;
         totals.packs_reused = written.packs_reused;
+        totals.packs_drained = written.packs_drained;
         totals.locks_extended = written.locks_extended;
+        if let Err(error) = known.note_usage(&job.name, retention.expires) {
+            // The next run drains nothing then.
+            tracing::warn!("how well packs are used could not be noted: {error}");
+        }
         if vault.locks() {
             let key = ObjectKey::vault_config();
             let until = retention.evidence_until.max(until);
@@ -334,7 +373,7 @@ impl Runner<'_> {
 
     fn list_path(&self, job: &str) -> PathBuf {
         // Hosts' names don't come into it: the cache is this host's.
-        self.vault.cache.join("jobs").join(format!("{job}.files"))
+        self.vault.cache.join("jobs").join(format!("{job}.seen"))
     }
 
     /// Gives the record its place in the chain, and stores it; into the spool if the target can't be reached.
@@ -372,15 +411,12 @@ impl Runner<'_> {
 
     async fn deliver(&self, mut record: Record) -> Result<(Record, RecordKey)> {
         let vault = self.vault;
-        let before = chain::last(
-            &*vault.store,
-            &record.host,
-            &record.job,
-            vault.config.id,
-            &vault.keys.secret,
-        )
-        .await
-        .context("looking for the run before this one")?;
+        let (store, secret) = (&*vault.store, &vault.keys.secret);
+        let before = async {
+            let (host, job) = (&record.host, &record.job);
+            chain::Chain::list(store, host, job, vault.config.id, secret).await?.last().await
+        };
+        let before = before.await.context("looking for the run before this one")?;
         record.seq = before.seq + 1;
         record.previous = before.hash;
         if let Some(finished) = before.finished.filter(|f| *f > record.started + chain::CLOCK_SLACK)

@@ -43,7 +43,8 @@ pub(crate) fn keep_unopened(
         let now = Timestamp::now();
         for job in jobs {
             let text = format!("{url} could not be opened: {error:#}");
-            let expires = now.checked_add(job.keep)?;
+            let (class, keep) = job.keep.base();
+            let expires = now.checked_add(keep)?;
             let evidence_until = now.checked_add(evidence)?.max(expires);
             spool.keep(&Record {
                 format: Record::FORMAT.into(),
@@ -60,7 +61,7 @@ pub(crate) fn keep_unopened(
                 messages: vec![Message { level: Level::Error, code: code.into(), text }],
                 program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
                 recipients: keys.recipients.names().to_vec(),
-                retention: Retention { class: "keep".into(), expires, evidence_until, mode: None },
+                retention: Retention { class: class.into(), expires, evidence_until, mode: None },
                 source: None,
                 totals: Totals { messages: 1, ..Totals::default() },
                 snapshot: None,

@@ -274,7 +274,7 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// An entry that is as the last run saw it: taken over, unless the vault lost what it needs.
+    /// An entry that is as the last run saw it: taken over, unless the vault lost what it needs, or is to drain it.
     fn seen(&mut self, walked: &Walked, seen: Seen) -> Result<()> {
         let packs = seen.packs(&self.handles);
         if let Some(packs) = packs

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::ids::{Fingerprint, RecordHash, SegmentId};
 use crate::keys::Salt;
-use crate::store::{LockMode, VersionId};
+use crate::store::{Calls, LockMode, VersionId};
 use crate::tree::TreeRoot;
 
 /// What kind of source a job has.
@@ -92,10 +92,36 @@ pub struct Totals {
     pub packs_reused: u64,
     /// Locks of earlier packs that were extended.
     pub locks_extended: u64,
+    /// Packs that the run began to drain: of which so little is used that it was stored again, and their locks were
+    /// not extended.
+    #[serde(default)]
+    pub packs_drained: u64,
+    /// Bytes in blobs that the vault held, and that were stored again since their packs are being drained. They are
+    /// part of `bytes_new`.
+    #[serde(default)]
+    pub bytes_again: u64,
+    /// Requests that the run sent to the target until it sealed its record, where the target counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
+    /// What the run costs, where the configuration has a price list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Things left out on purpose, by exclude rules.
     pub excluded: u64,
     /// Messages, those beyond the record's bound included.
     pub messages: u64,
+}
+
+/// What a run costs at the price list of the host's configuration, in millionths of its currency.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// What the list's currency is called, if it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// The requests of `calls`, once.
+    pub calls_millionths: u64,
+    /// What the run stored, for each month that it is kept.
+    pub month_millionths: u64,
 }
 
 /// What was backed up.
@@ -171,6 +197,13 @@ impl PackSet {
             self.0.resize(at + 1, 0);
         }
         self.0[at] |= 1 << (number % 8);
+    }
+
+    /// Takes a pack out.
+    pub fn remove(&mut self, number: u32) {
+        if let Some(byte) = self.0.get_mut(number as usize / 8) {
+            *byte &= !(1 << (number % 8));
+        }
     }
 
     /// Whether it holds a pack.
@@ -298,5 +331,8 @@ mod tests {
         assert_eq!(back, set);
         assert_eq!(back.iter().collect::<Vec<_>>(), [0, 9, 300]);
         assert_eq!((back.len(), back.contains(8), back.contains(9)), (3, false, true));
+        set.remove(9);
+        set.remove(5000);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 300]);
     }
 }

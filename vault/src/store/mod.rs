@@ -4,6 +4,7 @@
 //! read can name the version that it wants. Deleting is a trait of its own ([`Prune`]), so that the agent's code
 //! can't even spell it.
 
+mod calls;
 mod error;
 mod key;
 mod local;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
+pub use calls::Calls;
 pub use error::StoreError;
 pub use key::{KEY_LEN_MAX, ObjectKey, Prefix};
 pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
@@ -159,6 +161,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The server's clock less this host's, in milliseconds, as last seen in an answer; `None` where the target
     /// has no clock of its own, or hasn't answered yet.
     fn clock_offset_ms(&self) -> Option<i64>;
+
+    /// The requests that the target was sent so far; `None` where there is nothing to count, as on a local folder.
+    fn calls(&self) -> Option<Calls> {
+        None
+    }
 }
 
 /// The right to delete: held by the pruner (and by tests), never by the agent's backup.

@@ -46,7 +46,7 @@ pub fn prepare(chunker: &Chunker, namer: &BlobNamer, bytes: Vec<u8>) -> Prepared
 }
 
 /// Chunks are bounded by `limits::BLOB_LEN_MAX`.
-fn length_of(chunk: &[u8]) -> u32 {
+pub(crate) fn length_of(chunk: &[u8]) -> u32 {
     u32::try_from(chunk.len()).unwrap_or(u32::MAX)
 }
 

@@ -3,6 +3,8 @@
 //! Losing it costs a download of the index, never correctness: everything in it is a copy of index segments, and
 //! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob.
 
+mod drain;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ use crate::read::concerns_object;
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, Prefix, Store, StoreError, VersionId};
 use crate::write::table::{self, Row, Table};
+
+use drain::Draining;
 
 /// A pack whose known lock ends sooner than this is extended before anything in it is used again, so that no pruner
 /// can take it while the run lasts. Longer than any sane run.
@@ -63,6 +67,10 @@ struct Segment {
     /// Packs sealed to other recipients than this run's, who could not open them: never used again.
     foreign: PackSet,
     used: PackSet,
+    /// How many bytes of each pack's blobs this run's snapshot uses; empty until it uses one.
+    bytes: Vec<u64>,
+    /// Packs that are being drained: not worth a longer lock.
+    drained: PackSet,
 }
 
 /// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
@@ -84,6 +92,17 @@ impl LockState {
     }
 }
 
+/// What is known of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// It lies here, and may be used again.
+    Held(PackHandle),
+    /// It lies in packs that are being drained only, and is to be stored again.
+    Drained,
+    /// It must be stored.
+    Unknown,
+}
+
 /// What the vault holds, and what of it this run uses.
 #[derive(Debug)]
 pub struct Known {
@@ -98,6 +117,7 @@ pub struct Known {
     numbers: HashMap<SegmentId, u32>,
     tables: Vec<(Table, Vec<Option<u32>>)>,
     extended: u64,
+    draining: Draining,
     /// What segments say of their packs, for the few segments that were asked last.
     rows: HashMap<u32, Vec<PackRow>>,
 }
@@ -115,7 +135,7 @@ impl Known {
         recipients: RecipientsDigest,
         locks: bool,
     ) -> Result<Self, Error> {
-        for sub in ["segments", "tables", "locks", "journal"] {
+        for sub in ["segments", "tables", "locks", "journal", "usage"] {
             let sub = dir.join(sub);
             fs::create_dir_all(&sub).map_err(Error::local(format!("making {}", sub.display())))?;
         }
@@ -131,6 +151,7 @@ impl Known {
             numbers: HashMap::new(),
             tables: Vec::new(),
             extended: 0,
+            draining: Draining::default(),
             rows: HashMap::new(),
         };
         let found = known.list().await?;
@@ -258,7 +279,8 @@ impl Known {
             Err(error) if concerns_object(&error) => {
                 tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
                 if memo.is_none() {
-                    Memo { version, segment: LockState::NONE, packs: Vec::new() }
+                    let (packs, drained) = (Vec::new(), PackSet::default());
+                    Memo { version, segment: LockState::NONE, packs, drained }
                         .write(&self.lock_path(&id))?;
                 }
                 Ok(None)
@@ -307,27 +329,29 @@ impl Known {
                 "it describes another number of packs than it says",
             ));
         }
+        let mut drained = PackSet::default();
         let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
             lock = memo.segment;
             packs.clone_from(&memo.packs);
+            drained = memo.drained.clone();
         }
-        if memo.is_none() {
-            Memo { version: version.clone(), segment: lock, packs: packs.clone() }
-                .write(&self.lock_path(&id))?;
-        }
-        let size = bytes.len() as u64;
-        let used = PackSet::default();
-        Ok(self.number_segment(Segment {
+        let segment = Segment {
             id,
-            size,
+            size: bytes.len() as u64,
             salt: header.salt,
             version,
             lock,
             packs,
             foreign,
-            used,
-        }))
+            used: PackSet::default(),
+            bytes: Vec::new(),
+            drained,
+        };
+        if memo.is_none() {
+            Memo::of(&segment).write(&self.lock_path(&id))?;
+        }
+        Ok(self.number_segment(segment))
     }
 
     fn number_segment(&mut self, segment: Segment) -> u32 {
@@ -505,6 +529,15 @@ impl Known {
     /// # Errors
     /// [`Error`] if the cache can't be read, or an extension fails for another reason than that the pack is gone.
     pub fn find(&mut self, id: &BlobId) -> Result<Option<PackHandle>, Error> {
+        Ok(match self.look(id)? {
+            Lookup::Held(handle) => Some(handle),
+            Lookup::Drained | Lookup::Unknown => None,
+        })
+    }
+
+    /// As [`find`](Self::find), but tells why a blob must be stored.
+    pub(crate) fn look(&mut self, id: &BlobId) -> Result<Lookup, Error> {
+        let mut missing = Lookup::Unknown;
         let mut at = 0;
         let mut again = true;
         while at < self.tables.len() {
@@ -524,12 +557,15 @@ impl Known {
                 let Some(segment) = segment else { continue };
                 let handle = PackHandle { segment, pack: row.pack };
                 if self.take(handle)? {
-                    return Ok(Some(handle));
+                    return Ok(Lookup::Held(handle));
+                }
+                if self.drains(handle) {
+                    missing = Lookup::Drained;
                 }
             }
             at += 1;
         }
-        Ok(None)
+        Ok(missing)
     }
 
     /// Marks a pack as needed by this run's snapshot; answers whether it may be.
@@ -542,7 +578,7 @@ impl Known {
             return Ok(true);
         }
         let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(false) };
-        if lock == LockState::GONE || segment.foreign.contains(handle.pack) {
+        if lock == LockState::GONE || segment.foreign.contains(handle.pack) || self.drains(handle) {
             return Ok(false);
         }
         let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
@@ -587,6 +623,10 @@ impl Known {
         let table = self.write_table(&[built.id], rows)?;
         let mut used = PackSet::default();
         (0..u32::try_from(built.packs.len()).unwrap_or(0)).for_each(|n| used.insert(n));
+        let mut bytes = vec![0; built.packs.len()];
+        for row in &built.blobs {
+            bytes[row.pack as usize] += u64::from(row.place.length);
+        }
         self.number_segment(Segment {
             id: built.id,
             size: built.bytes.len() as u64,
@@ -596,6 +636,8 @@ impl Known {
             packs: built.packs.iter().map(|row| LockState::until(row.locked_until())).collect(),
             foreign,
             used,
+            bytes,
+            drained: PackSet::default(),
         });
         // A long run stores hundreds of segments: as many tables would be searched, and held open, for each blob.
         let mut tables: Vec<Table> = self.tables.drain(..).map(|(table, _)| table).collect();
@@ -614,6 +656,7 @@ impl Known {
     pub(crate) fn unuse(&mut self, id: &SegmentId) {
         if let Some(&number) = self.numbers.get(id) {
             self.segments[number as usize].used = PackSet::default();
+            self.segments[number as usize].bytes = Vec::new();
         }
     }
 
@@ -666,6 +709,10 @@ impl Known {
         let mut gone = 0;
         for number in (0..self.segments.len()).rev() {
             if self.segments[number].used.is_empty() {
+                if self.draining.touched(number) {
+                    let segment = &self.segments[number];
+                    Memo::of(segment).write(&self.lock_path(&segment.id))?;
+                }
                 continue;
             }
             if self.locks {
@@ -690,12 +737,7 @@ impl Known {
                 version: segment.version.clone(),
                 used: segment.used.clone(),
             });
-            Memo {
-                version: segment.version.clone(),
-                segment: segment.lock,
-                packs: segment.packs.clone(),
-            }
-            .write(&self.lock_path(&segment.id))?;
+            Memo::of(segment).write(&self.lock_path(&segment.id))?;
         }
         if gone > 0 {
             return Err(Error::Gone { objects: gone });
@@ -781,21 +823,41 @@ struct Memo {
     version: Option<VersionId>,
     segment: LockState,
     packs: Vec<LockState>,
+    drained: PackSet,
 }
 
 impl Memo {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            version: segment.version.clone(),
+            segment: segment.lock,
+            packs: segment.packs.clone(),
+            drained: segment.drained.clone(),
+        }
+    }
+
     fn read(path: &Path) -> Option<Self> {
-        let bytes = fs::read(path).ok()?;
-        let (body, hash) = bytes.split_last_chunk::<32>()?;
-        (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
+        read_note(path)
     }
 
     fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut bytes = postcard::to_stdvec(self).map_err(|e| Error::damaged(path.display(), e))?;
-        let hash = blake3::hash(&bytes);
-        bytes.extend_from_slice(hash.as_bytes());
-        write_file(path, &bytes)
+        write_note(path, self)
     }
+}
+
+/// Reads a note of this cache; `None` if there is none, or it is damaged.
+fn read_note<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = fs::read(path).ok()?;
+    let (body, hash) = bytes.split_last_chunk::<32>()?;
+    (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
+}
+
+/// Writes a note, with its hash behind it.
+fn write_note(path: &Path, note: &impl serde::Serialize) -> Result<(), Error> {
+    let mut bytes = postcard::to_stdvec(note).map_err(|e| Error::damaged(path.display(), e))?;
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
+    write_file(path, &bytes)
 }
 
 /// Writes a cache file under a temporary name, then renames it: what is found later is whole.

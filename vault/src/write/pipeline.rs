@@ -25,9 +25,9 @@ use crate::limits::{
 use crate::pack::{BlobKind, PackBuilder};
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
-use crate::write::content::{ContentWriter, Prepared};
+use crate::write::content::{ContentWriter, Prepared, length_of};
 use crate::write::journal::{self, Journal, Note};
-use crate::write::known::{Known, PackHandle};
+use crate::write::known::{Known, Lookup, PackHandle};
 use crate::write::{RunContext, Settings};
 
 /// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
@@ -51,6 +51,8 @@ pub struct Progress {
     pub bytes_stored: AtomicU64,
     /// Packs that the target has taken.
     pub packs_new: AtomicU64,
+    /// Bytes of blobs that the vault held, but in packs that are being drained: they were stored again.
+    pub bytes_again: AtomicU64,
 }
 
 /// What a finished run has written.
@@ -62,6 +64,8 @@ pub struct Written {
     pub locked_until: Option<Timestamp>,
     /// Packs of earlier runs that it needs.
     pub packs_reused: u64,
+    /// Packs that this run has begun to drain: they keep the lock that they have.
+    pub packs_drained: u64,
     /// Locks that were extended.
     pub locks_extended: u64,
 }
@@ -109,8 +113,9 @@ pub struct Writer {
     traced: u64,
 }
 
-/// Is told of each blob of a content, also of those that the vault holds already: see [`Writer::trace`].
-pub type Trace = Box<dyn FnMut(&BlobId) -> std::io::Result<()> + Send>;
+/// Is told of each blob of a content and its length, also of those that the vault holds already: see
+/// [`Writer::trace`].
+pub type Trace = Box<dyn FnMut(&BlobId, u32) -> std::io::Result<()> + Send>;
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -222,11 +227,21 @@ impl Writer {
     fn add_named(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         self.take_indexed()?;
         if let Some(trace) = self.trace.as_mut().filter(|_| kind != BlobKind::Tree) {
-            trace(&id).map_err(Error::local("noting what a file consists of"))?;
+            trace(&id, length_of(bytes)).map_err(Error::local("noting what a file consists of"))?;
             self.traced += 1;
         }
-        if self.pending.contains(&id) || self.known.find(&id)?.is_some() {
+        if self.pending.contains(&id) {
             return Ok(());
+        }
+        match self.known.look(&id)? {
+            Lookup::Held(pack) => {
+                self.known.count(pack, bytes.len() as u64);
+                return Ok(());
+            }
+            Lookup::Drained => {
+                self.progress.bytes_again.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+            Lookup::Unknown => {}
         }
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
@@ -271,16 +286,23 @@ impl Writer {
         })
     }
 
-    /// Where the blobs of an earlier content lie, marked as needed by this run's snapshot; `None` if the vault no
-    /// longer holds all of them, so that the file must be read again.
+    /// Marks the packs of an earlier content, each with how many bytes of the content lie in it, as needed by this
+    /// run's snapshot. Answers whether the content may be used as it is: not if the vault no longer holds all of it,
+    /// or a pack is being drained; the file must be read again then.
     ///
     /// # Errors
     /// [`Error`] if the cache can't be read.
-    pub fn reuse(&mut self, packs: &[PackHandle]) -> Result<bool, Error> {
-        for &pack in packs {
+    pub fn reuse(&mut self, packs: &[(PackHandle, u64)]) -> Result<bool, Error> {
+        if !self.known.settle_drained(packs) {
+            return Ok(false);
+        }
+        for &(pack, _) in packs {
             if !self.known.take(pack)? {
                 return Ok(false);
             }
+        }
+        for &(pack, bytes) in packs {
+            self.known.count(pack, bytes);
         }
         Ok(true)
     }
@@ -366,7 +388,10 @@ impl Writer {
         }
         let (segments, locked_until) = this.known.commit(needed, until).await?;
         let (packs_reused, locks_extended) = this.known.counts(&this.own);
-        Ok((Written { segments, locked_until, packs_reused, locks_extended }, this.known))
+        let packs_drained = this.known.packs_drained();
+        let written =
+            Written { segments, locked_until, packs_reused, packs_drained, locks_extended };
+        Ok((written, this.known))
     }
 
     /// Gives up: what is on its way is stored and indexed, so that the next run can use it, but no more.

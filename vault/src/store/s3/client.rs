@@ -23,6 +23,7 @@ use super::endpoint::Endpoint;
 use super::refusal::Refusal;
 use super::sums::Sums;
 use crate::store::StoreError;
+use crate::store::calls::{CallCounter, CallKind};
 use crate::store::target::TargetOptions;
 
 /// The slowest line that an upload or download is still waited for, in bytes a second.
@@ -109,6 +110,19 @@ impl<'a> Call<'a> {
             .header("x-amz-checksum-sha256", sums.sha256_base64())
     }
 
+    /// What a provider charges it as.
+    fn kind(&self) -> CallKind {
+        let asks = |name: &str| self.query.iter().any(|(n, _)| *n == name);
+        match self.method {
+            "PUT" if asks("retention") => CallKind::Extend,
+            "PUT" => CallKind::Put,
+            "GET" if asks("list-type") || asks("versions") => CallKind::List,
+            "GET" if self.key.is_some() && !asks("retention") => CallKind::Get,
+            "GET" | "HEAD" => CallKind::Head,
+            _ => CallKind::Free,
+        }
+    }
+
     /// How long one attempt may take.
     fn timeout(&self, reached: bool, connect: Duration) -> Duration {
         let bytes = self.body.len() as u64 + self.expected;
@@ -151,6 +165,7 @@ pub(super) struct Client {
     region: String,
     credentials: Credentials,
     pub(super) clock: Clock,
+    pub(super) calls: CallCounter,
     reached: AtomicBool,
     connect_timeout: Duration,
     retry_for: Duration,
@@ -196,6 +211,7 @@ impl Client {
             region,
             credentials,
             clock: Clock::new(),
+            calls: CallCounter::default(),
             reached: AtomicBool::new(false),
             connect_timeout: options.connect_timeout(),
             retry_for: Duration::from_secs(options.retry_s),
@@ -232,6 +248,7 @@ impl Client {
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let request = self.sign(call).await.map_err(Failure::Final)?;
+        self.calls.add(call.kind());
         let timeout = call.timeout(self.reached.load(Ordering::Relaxed), self.connect_timeout);
         let answer =
             tokio::time::timeout(timeout, self.exchange(request, call)).await.unwrap_or_else(

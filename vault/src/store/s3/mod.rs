@@ -30,8 +30,8 @@ use self::refusal::Refusal;
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
-    Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError, Stored,
-    Strength, Version, VersionId,
+    Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError,
+    Stored, Strength, Version, VersionId,
 };
 
 /// A vault in a bucket.
@@ -332,6 +332,10 @@ impl Store for S3Store {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         self.client.clock.offset_ms()
+    }
+
+    fn calls(&self) -> Option<Calls> {
+        Some(self.client.calls.now())
     }
 }
 
