@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use self::object::{Named, Object};
@@ -70,7 +71,7 @@ pub struct Settings {
 }
 
 /// What came of a replication. Its numbers are in the [`Tally`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// The vault.
     pub vault: VaultId,
