@@ -1,5 +1,6 @@
 //! The agent's configuration: one TOML file, `/etc/keephold/keephold.toml` unless named otherwise.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use keephold_cli::exit::usage;
 use keephold_cli::target::VaultTable;
 use keephold_files::walk::Options;
 use keephold_postgres::discover::Databases;
+use keephold_vault::ids::Fingerprint;
 use keephold_vault::record::JobKind;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::prices::Prices;
 use crate::retention::{Lengths, Settings};
@@ -33,6 +36,24 @@ pub(crate) struct Config {
     pub(crate) prices: Prices,
     pub(crate) directory: Vec<DirectoryTable>,
     pub(crate) postgres: Vec<PostgresTable>,
+    pub(crate) replica: Vec<ReplicaTable>,
+}
+
+/// A copy of the vault at another target, which `keephold replicate` makes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicaTable {
+    pub(crate) name: String,
+    /// For how long from each replication all of it is locked at least.
+    pub(crate) keep: Option<String>,
+    /// The vault that is copied, and no other.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// Where it is, as the table `[vault]` says it.
+    #[serde(flatten)]
+    pub(crate) vault: VaultTable,
+    /// What is written wrong: a flattened table takes what it knows and can't refuse the rest.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// How long runs are kept.
@@ -215,7 +236,28 @@ impl Config {
         retention_of!(self.retention).read("[retention]")?;
         keep(&self.retention.evidence, "retention.evidence")?;
         self.prices.check()?;
+        self.check_replicas()?;
         Ok(jobs)
+    }
+
+    fn check_replicas(&self) -> Result<()> {
+        for (at, replica) in self.replica.iter().enumerate() {
+            let name = &replica.name;
+            sound_name(name, "a replica")?;
+            if self.replica[..at].iter().any(|other| other.name == *name) {
+                return Err(usage(format!("two replicas are called '{name}'")));
+            }
+            if let Some(unknown) = replica.unknown.keys().next() {
+                return Err(usage(format!("replica '{name}' has an unknown setting '{unknown}'")));
+            }
+            if replica.vault.url.is_none() {
+                return Err(usage(format!("replica '{name}' has no url")));
+            }
+            if let Some(text) = &replica.keep {
+                keep(text, &format!("keep of replica '{name}'"))?;
+            }
+        }
+        Ok(())
     }
 
     fn job(&self, name: &str, own: &Settings<'_>, source: Source) -> Result<Job> {
@@ -325,6 +367,11 @@ mod tests {
                 "job 'a': `keep` and `yearly`",
             ),
             ("[prices]\nput = -1\n", "prices.put"),
+            ("[[replica]]\nname = 'a'\n", "has no url"),
+            ("[[replica]]\nname = 'a'\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
+            ("[[replica]]\nname = 'a'\nurl = '/x'\nlock = 'strong'\n", "unknown variant"),
+            ("[[replica]]\nname = 'a'\nurl = '/x'\nkeep = 'ever'\n", "no length of time"),
+            ("[[replica]]\nname='a'\nurl='/x'\n[[replica]]\nname='a'\nurl='/y'\n", "two replicas"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");

@@ -40,6 +40,7 @@ enum Command {
     Restore(Box<commands::restore::RestoreArgs>),
     Dump(Box<commands::dump::DumpArgs>),
     Diff(Box<commands::diff::DiffArgs>),
+    Replicate(Box<commands::replicate::ReplicateArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
 }
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
             Command::Diff(args) => {
                 commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
+            Command::Replicate(args) => commands::replicate::run(&args, quiet).await,
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });

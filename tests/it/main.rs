@@ -18,5 +18,6 @@ mod dumps;
 mod golden;
 mod interrupted;
 mod packaging;
+mod replicate;
 mod support;
 mod tidy;

@@ -18,6 +18,7 @@
 //! | [`record`] | one signed record for each run |
 //! | [`store`] | the locked store |
 //! | [`mod@write`], [`read`] | the two flows |
+//! | [`mod@replicate`] | a second vault that holds the same objects, copied without a key |
 //!
 //! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
 //! and knows no command line.
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod pack;
 pub mod read;
 pub mod record;
+pub mod replicate;
 pub mod seal;
 pub mod sign;
 pub mod store;

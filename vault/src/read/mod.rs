@@ -86,7 +86,7 @@ impl Default for ReadSettings {
 }
 
 /// Runs CPU work where it doesn't hold up I/O.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, crate::Error> {
     tokio::task::spawn_blocking(work)

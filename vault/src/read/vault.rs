@@ -158,7 +158,7 @@ impl Vault {
     /// # Errors
     /// As [`read_true`](Self::read_true), [`Error::NewerFormat`].
     pub async fn read_record(&self, key: &RecordKey) -> Result<SealedRecord, Error> {
-        let named = |bytes: &[u8]| hex::encode(&blake3::hash(bytes).as_bytes()[..16]) == key.id;
+        let named = |bytes: &[u8]| key.names(bytes);
         let bytes = self.read_true(&key.object()?, None, RECORD_LEN_MAX, &named).await?;
         SealedRecord::read(key.clone(), bytes.to_vec())
     }

@@ -73,6 +73,11 @@ impl FromStr for RecordKey {
 }
 
 impl RecordKey {
+    /// Whether these stored bytes are those that the key names. Needs no key.
+    pub fn names(&self, bytes: &[u8]) -> bool {
+        hex::encode(&blake3::hash(bytes).as_bytes()[..16]) == self.id
+    }
+
     /// The object's key.
     ///
     /// # Errors

@@ -119,6 +119,11 @@ impl MemoryStore {
         state.unreachable_after = Some(state.log.len() + n);
     }
 
+    /// Lets all requests through again.
+    pub fn reconnect(&self) {
+        self.state().unreachable_after = None;
+    }
+
     /// An attacker's plain delete: a delete marker over the object.
     pub fn hide(&self, key: &ObjectKey) {
         self.state().push(key, None, None);
