@@ -18,6 +18,7 @@
 //! | [`record`] | one signed record for each run |
 //! | [`store`] | the locked store |
 //! | [`mod@write`], [`read`] | the two flows |
+//! | [`prune`] | taking away what nothing needs any more |
 //!
 //! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
 //! and knows no command line.
@@ -35,6 +36,7 @@ pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod pack;
+pub mod prune;
 pub mod read;
 pub mod record;
 pub mod seal;

@@ -159,6 +159,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The server's clock less this host's, in milliseconds, as last seen in an answer; `None` where the target
     /// has no clock of its own, or hasn't answered yet.
     fn clock_offset_ms(&self) -> Option<i64>;
+
+    /// The time by which this target's locks are judged, as far as this host can tell: its own clock.
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }
 
 /// The right to delete: held by the pruner (and by tests), never by the agent's backup.
