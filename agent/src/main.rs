@@ -38,6 +38,7 @@ enum Command {
     Restore(Box<commands::restore::RestoreArgs>),
     Dump(Box<commands::dump::DumpArgs>),
     Diff(Box<commands::diff::DiffArgs>),
+    Prune(Box<commands::prune::PruneArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
 }
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             Command::Diff(args) => {
                 commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
+            Command::Prune(args) => commands::prune::run(&args, &mut stdout()).await,
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });

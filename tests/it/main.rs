@@ -18,5 +18,6 @@ mod dumps;
 mod golden;
 mod interrupted;
 mod packaging;
+mod prune;
 mod support;
 mod tidy;

@@ -161,19 +161,11 @@ impl fmt::Debug for MetadataKey {
 
 impl MetadataKey {
     pub(crate) fn index_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(derive(
-            "keephold 2026-11 index v1",
-            &self.0,
-            &[vault.as_bytes(), salt],
-        ))
+        ObjectSealKey(derive("keephold 2026-11 index v1", &self.0, &[vault.as_bytes(), salt]))
     }
 
     pub(crate) fn record_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(derive(
-            "keephold 2026-11 record v1",
-            &self.0,
-            &[vault.as_bytes(), salt],
-        ))
+        ObjectSealKey(derive("keephold 2026-11 record v1", &self.0, &[vault.as_bytes(), salt]))
     }
 }
 

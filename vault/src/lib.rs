@@ -41,6 +41,8 @@ pub mod read;
 pub mod record;
 pub mod seal;
 pub mod sign;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

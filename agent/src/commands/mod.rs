@@ -7,6 +7,7 @@ pub(crate) mod dump;
 pub(crate) mod init;
 mod json;
 pub(crate) mod ls;
+pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 mod table;

@@ -94,8 +94,12 @@ impl SegmentBuilder {
         let mut bytes = Vec::new();
         Header { vault, salt, envelope: envelope.to_vec() }
             .write(ObjectKind::Segment, &mut bytes)?;
-        let sealer =
-            Sealer::new(&secret.metadata().index_key(&vault, &salt), ObjectKind::Segment, vault, salt);
+        let sealer = Sealer::new(
+            &secret.metadata().index_key(&vault, &salt),
+            ObjectKind::Segment,
+            vault,
+            salt,
+        );
         let mut compressor = Compressor::new(3)?;
         let mut footer = Footer {
             envelopes: self.envelopes.into_iter().map(|(e, r)| (e.into(), r)).collect(),

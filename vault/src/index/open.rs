@@ -149,8 +149,12 @@ impl OpenSegment {
         size: u64,
     ) -> Result<Self, Error> {
         let what = format!("index segment {id}");
-        let sealer =
-            Sealer::new(&secret.metadata().index_key(&vault, salt), ObjectKind::Segment, vault, *salt);
+        let sealer = Sealer::new(
+            &secret.metadata().index_key(&vault, salt),
+            ObjectKind::Segment,
+            vault,
+            *salt,
+        );
         let offset = size.saturating_sub(tail.len() as u64);
         let Some((sealed, _)) = tail.split_last_chunk::<TRAILER_LEN>() else {
             return Err(Error::damaged(what, "it is cut short"));

@@ -8,9 +8,9 @@ use crate::error::Error;
 use crate::ids::SegmentId;
 use crate::keys::MetadataKey;
 use crate::limits::{PACK_LEN_MAX, RECORD_LEN_MAX, SEGMENT_LEN_MAX};
+use crate::prune::LONGEST;
 use crate::prune::holds::{Holds, ShortName, read_segment, short};
 use crate::prune::report::{Kind, Report};
-use crate::prune::LONGEST;
 use crate::read::{FoundRecord, Vault, concerns_object};
 use crate::store::{ObjectKey, Prefix, Prune, StoreError, Version};
 
@@ -77,7 +77,10 @@ impl Sweep<'_> {
                 if self.holds.pack(&id) {
                     let named = |bytes: &[u8]| blake3::hash(bytes).as_bytes() == id.as_bytes();
                     let max = u64::from(PACK_LEN_MAX);
-                    return Ok::<_, Error>((None, self.kept(Kind::Pack, &group, max, &named).await?));
+                    return Ok::<_, Error>((
+                        None,
+                        self.kept(Kind::Pack, &group, max, &named).await?,
+                    ));
                 }
                 Ok((Some(id), self.unneeded(Kind::Pack, &group).await?))
             })

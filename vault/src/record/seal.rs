@@ -120,11 +120,8 @@ pub fn seal(
     let start = bytes.len();
     let json = serde_json::to_vec(record).map_err(|e| damaged(&e))?;
     Compressor::new(9)?.compress(&json, &mut bytes)?;
-    Sealer::new(&secret.metadata().record_key(&vault, &salt), ObjectKind::Record, vault, salt).seal_tail(
-        &mut bytes,
-        start,
-        MessageKind::Record,
-    )?;
+    Sealer::new(&secret.metadata().record_key(&vault, &salt), ObjectKind::Record, vault, salt)
+        .seal_tail(&mut bytes, start, MessageKind::Record)?;
     let length = u32::try_from(bytes.len() - start).map_err(|e| damaged(&e))?;
     bytes[header_len..start].copy_from_slice(&length.to_le_bytes());
     let signed_len = bytes.len();
