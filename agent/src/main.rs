@@ -41,6 +41,7 @@ enum Command {
     Dump(Box<commands::dump::DumpArgs>),
     Diff(Box<commands::diff::DiffArgs>),
     Replicate(Box<commands::replicate::ReplicateArgs>),
+    Prune(Box<commands::prune::PruneArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
 }
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
                 commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
             Command::Replicate(args) => commands::replicate::run(&args, quiet).await,
+            Command::Prune(args) => commands::prune::run(&args, &mut stdout()).await,
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });

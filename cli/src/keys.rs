@@ -87,7 +87,10 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Reads a file that nobody else may read.
-fn read_secret(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// Names the file, and says how to mend its mode.
+pub fn read_secret(path: &Path) -> Result<String> {
     let mode = fs::metadata(path)
         .with_context(|| format!("{} can't be read", path.display()))?
         .permissions()

@@ -19,5 +19,6 @@ mod golden;
 mod interrupted;
 mod packaging;
 mod replicate;
+mod prune;
 mod support;
 mod tidy;

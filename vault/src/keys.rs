@@ -21,10 +21,11 @@ use rand::rngs::SysRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::Error;
-use crate::ids::{BlobId, VaultId};
+use crate::ids::{BlobId, Fingerprint, VaultId};
 use crate::pack::BlobKind;
 
 const SECRET_HRP: &str = "keephold-secret-";
+const PRUNER_HRP: &str = "keephold-pruner-";
 
 /// Salt of one sealed object: makes its key its own.
 pub type Salt = [u8; 16];
@@ -74,10 +75,7 @@ impl VaultSecret {
     /// The secret as a line of text that can be copied and that notices typing errors
     /// (`KEEPHOLD-SECRET-1…`, Bech32m as in BIP-350).
     pub fn to_text(&self) -> String {
-        Hrp::parse(SECRET_HRP)
-            .ok()
-            .and_then(|hrp| bech32::encode_upper::<Bech32m>(hrp, &self.0).ok())
-            .unwrap_or_default()
+        to_line(SECRET_HRP, &self.0)
     }
 
     /// Reads what [`to_text`](Self::to_text) wrote; white space around it and `#` comment lines are passed over.
@@ -85,21 +83,7 @@ impl VaultSecret {
     /// # Errors
     /// [`Error::BadKey`] if it isn't such a line, or has a typing error.
     pub fn from_text(text: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::BadKey { what: "the vault's secret".into(), why: why.into() };
-        let line = text
-            .lines()
-            .map(str::trim)
-            .find(|l| !l.is_empty() && !l.starts_with('#'))
-            .ok_or_else(|| bad("the file is empty"))?;
-        let (hrp, mut bytes) = bech32::decode(line).map_err(|_| {
-            bad("it is no line of the form KEEPHOLD-SECRET-1…, or it has a typing error")
-        })?;
-        let array = <[u8; 32]>::try_from(bytes.as_slice());
-        bytes.zeroize();
-        match array {
-            Ok(array) if hrp.as_str().eq_ignore_ascii_case(SECRET_HRP) => Ok(Self(array)),
-            _ => Err(bad("it is a key of another kind")),
-        }
+        Ok(Self(from_line(SECRET_HRP, "the vault's secret", text)?))
     }
 
     fn derive(&self, context: &str, more: &[&[u8]]) -> [u8; 32] {
@@ -122,8 +106,9 @@ impl VaultSecret {
         self.derive("keephold 2026-11 secret check v1", &[])
     }
 
-    fn metadata_key(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.derive("keephold 2026-11 metadata v1", &[]))
+    /// The key that index segments and records are sealed with, and nothing else.
+    pub fn metadata_key(&self) -> MetadataKey {
+        MetadataKey(self.derive("keephold 2026-11 metadata v1", &[]))
     }
 
     /// The table that the chunker cuts by: 256 numbers that a reader of the bucket doesn't know.
@@ -143,21 +128,103 @@ impl VaultSecret {
     pub fn row_set_key(&self) -> [u8; 32] {
         self.derive("keephold 2026-11 row set v1", &[])
     }
+}
 
+/// What opens index segments and records: the vault's secret, or just the metadata key.
+pub trait OpensMetadata {
+    /// The metadata key.
+    fn metadata(&self) -> MetadataKey;
+}
+
+impl OpensMetadata for VaultSecret {
+    fn metadata(&self) -> MetadataKey {
+        self.metadata_key()
+    }
+}
+
+impl OpensMetadata for MetadataKey {
+    fn metadata(&self) -> MetadataKey {
+        self.clone()
+    }
+}
+
+/// Opens index segments and records of all hosts of a vault; names no blob, so it can't test guesses of contents, and
+/// opens no data. Derived from the vault's secret, which can't be learnt from it.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct MetadataKey([u8; 32]);
+
+impl fmt::Debug for MetadataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetadataKey(…)")
+    }
+}
+
+impl MetadataKey {
     pub(crate) fn index_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(derive(
-            "keephold 2026-11 index v1",
-            &self.metadata_key(),
-            &[vault.as_bytes(), salt],
-        ))
+        ObjectSealKey(derive("keephold 2026-11 index v1", &self.0, &[vault.as_bytes(), salt]))
     }
 
     pub(crate) fn record_key(&self, vault: &VaultId, salt: &Salt) -> ObjectSealKey {
-        ObjectSealKey(derive(
-            "keephold 2026-11 record v1",
-            &self.metadata_key(),
-            &[vault.as_bytes(), salt],
-        ))
+        ObjectSealKey(derive("keephold 2026-11 record v1", &self.0, &[vault.as_bytes(), salt]))
+    }
+}
+
+/// What a pruner holds: a vault's metadata key, with the vault's fingerprint, so that it can't be used on another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrunerKey {
+    /// The vault that it is for.
+    pub vault: Fingerprint,
+    /// What opens its index and records.
+    pub metadata: MetadataKey,
+}
+
+impl PrunerKey {
+    /// The key as a line of text (`KEEPHOLD-PRUNER-1…`, Bech32m): the metadata key, then the fingerprint.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(64));
+        bytes.extend_from_slice(&self.metadata.0);
+        bytes.extend_from_slice(self.vault.as_bytes());
+        Zeroizing::new(to_line(PRUNER_HRP, &bytes))
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote; white space around it and `#` comment lines are passed over.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] if it isn't such a line, or has a typing error.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        let bytes = Zeroizing::new(from_line::<64>(PRUNER_HRP, "the pruner key", text)?);
+        let (mut metadata, mut vault) = ([0; 32], [0; 32]);
+        metadata.copy_from_slice(&bytes[..32]);
+        vault.copy_from_slice(&bytes[32..]);
+        Ok(Self { vault: Fingerprint::from_bytes(vault), metadata: MetadataKey(metadata) })
+    }
+}
+
+/// Key bytes as a line that can be copied and that notices typing errors (Bech32m as in BIP-350, in upper case).
+fn to_line(kind: &str, bytes: &[u8]) -> String {
+    Hrp::parse(kind)
+        .ok()
+        .and_then(|hrp| bech32::encode_upper::<Bech32m>(hrp, bytes).ok())
+        .unwrap_or_default()
+}
+
+/// Reads what [`to_line`] wrote, in a text with white space around it and `#` comment lines.
+fn from_line<const N: usize>(kind: &str, what: &str, text: &str) -> Result<[u8; N], Error> {
+    let bad = |why: &str| Error::BadKey { what: what.into(), why: why.into() };
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|l| !l.is_empty() && !l.starts_with('#'))
+        .ok_or_else(|| bad("the file is empty"))?;
+    let (hrp, mut bytes) = bech32::decode(line).map_err(|_| {
+        let form = kind.to_ascii_uppercase();
+        bad(&format!("it is no line of the form {form}1…, or it has a typing error"))
+    })?;
+    let array = <[u8; N]>::try_from(bytes.as_slice());
+    bytes.zeroize();
+    match array {
+        Ok(array) if hrp.as_str().eq_ignore_ascii_case(kind) => Ok(array),
+        _ => Err(bad("it is a key of another kind")),
     }
 }
 
@@ -246,13 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pruner_key_survives_copying_and_is_taken_for_nothing_else() {
+        let secret = VaultSecret::from_bytes([7; 32]);
+        let vault = Fingerprint::from_bytes([3; 32]);
+        let key = PrunerKey { vault, metadata: secret.metadata_key() };
+        let text = key.to_text();
+        assert!(text.starts_with("KEEPHOLD-PRUNER-1"), "{}", *text);
+        assert_eq!(PrunerKey::from_text(&format!("# a comment\n{}\n", *text)).unwrap(), key);
+        assert!(VaultSecret::from_text(&text).unwrap_err().to_string().contains("another kind"));
+        let error = PrunerKey::from_text(&secret.to_text()).unwrap_err().to_string();
+        assert!(error.contains("another kind"), "{error}");
+        assert!(PrunerKey::from_text(&text.replacen('Q', "P", 1)).is_err());
+        insta::assert_snapshot!(hex::encode(secret.metadata_key().0), @"e31c25535066b1a09ef22327bddce5abb84a678eab5fe2802d23816e219cfd96");
+    }
+
+    #[test]
     fn derived_values_are_frozen() {
         let secret = VaultSecret::from_bytes([7; 32]);
         insta::assert_snapshot!(secret.blob_namer().name(BlobKind::Data, b"hello"), @"954d69736bb89642d99bd1e9d27adf3cadf2deb7f5292436");
         insta::assert_snapshot!(format!("{:016x}", secret.gear_table()[1]), @"6a3b6a291e42b3b3");
         insta::assert_snapshot!(hex::encode(secret.row_set_key()), @"d77d747759d28036bab2845b813a5367cd7e25428f80aac55623d602383458ec");
         let vault = VaultId::from_bytes([1; 16]);
-        insta::assert_snapshot!(hex::encode(secret.index_key(&vault, &[2; 16]).0), @"42f626d85e22c1e18a901be36c2e2f12c33da2eb6b228e9707a077bb98bb05e2");
+        insta::assert_snapshot!(hex::encode(secret.metadata_key().index_key(&vault, &[2; 16]).0), @"42f626d85e22c1e18a901be36c2e2f12c33da2eb6b228e9707a077bb98bb05e2");
         insta::assert_snapshot!(hex::encode(RunKey::from_bytes([9; 32]).pack_key(&vault, &[2; 16]).0), @"26035492e5642495339055a9aa8efd86c6a997f0f0f6199599640f282a05eeb3");
     }
 }

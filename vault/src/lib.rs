@@ -19,6 +19,7 @@
 //! | [`store`] | the locked store |
 //! | [`mod@write`], [`read`] | the two flows |
 //! | [`mod@replicate`] | a second vault that holds the same objects, copied without a key |
+//! | [`prune`] | taking away what nothing needs any more |
 //!
 //! `docs/FORMAT.md` describes the format for a second reader. The library prints nothing, reads no environment,
 //! and knows no command line.
@@ -36,11 +37,14 @@ pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod pack;
+pub mod prune;
 pub mod read;
 pub mod record;
 pub mod replicate;
 pub mod seal;
 pub mod sign;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

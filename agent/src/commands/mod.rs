@@ -8,6 +8,7 @@ pub(crate) mod init;
 mod json;
 pub(crate) mod ls;
 pub(crate) mod replicate;
+pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 mod table;

@@ -6,7 +6,7 @@ use crate::frame::Compressor;
 use crate::ids::{SegmentId, VaultId};
 use crate::index::open::BlobBlock;
 use crate::index::{BlobRow, BlockPlace, END_MAGIC, Fence, Footer, PackRow};
-use crate::keys::{Salt, VaultSecret, random};
+use crate::keys::{OpensMetadata, Salt, VaultSecret, random};
 use crate::limits::{BLOB_BLOCK_LEN, PACK_BLOCK_LEN};
 use crate::pack::{FrameInfo, FramePlace};
 use crate::seal::{Header, MessageKind, ObjectKind, Sealer, TAG_LEN};
@@ -94,8 +94,12 @@ impl SegmentBuilder {
         let mut bytes = Vec::new();
         Header { vault, salt, envelope: envelope.to_vec() }
             .write(ObjectKind::Segment, &mut bytes)?;
-        let sealer =
-            Sealer::new(&secret.index_key(&vault, &salt), ObjectKind::Segment, vault, salt);
+        let sealer = Sealer::new(
+            &secret.metadata().index_key(&vault, &salt),
+            ObjectKind::Segment,
+            vault,
+            salt,
+        );
         let mut compressor = Compressor::new(3)?;
         let mut footer = Footer {
             envelopes: self.envelopes.into_iter().map(|(e, r)| (e.into(), r)).collect(),

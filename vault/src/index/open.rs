@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::frame::Expander;
 use crate::ids::{BlobId, SegmentId, VaultId};
 use crate::index::{BlobRow, END_MAGIC, Footer, PackRow, TRAILER_LEN};
-use crate::keys::{Salt, VaultSecret};
+use crate::keys::{OpensMetadata, Salt};
 use crate::limits::{PACK_BLOCK_LEN, SEGMENT_BLOBS_MAX, SEGMENT_LEN_MAX};
 use crate::pack::FramePlace;
 use crate::seal::{Header, MessageKind, ObjectKind, Sealer};
@@ -143,14 +143,18 @@ impl OpenSegment {
     pub fn open(
         id: &SegmentId,
         vault: VaultId,
-        secret: &VaultSecret,
+        secret: &impl OpensMetadata,
         salt: &Salt,
         tail: &[u8],
         size: u64,
     ) -> Result<Self, Error> {
         let what = format!("index segment {id}");
-        let sealer =
-            Sealer::new(&secret.index_key(&vault, salt), ObjectKind::Segment, vault, *salt);
+        let sealer = Sealer::new(
+            &secret.metadata().index_key(&vault, salt),
+            ObjectKind::Segment,
+            vault,
+            *salt,
+        );
         let offset = size.saturating_sub(tail.len() as u64);
         let Some((sealed, _)) = tail.split_last_chunk::<TRAILER_LEN>() else {
             return Err(Error::damaged(what, "it is cut short"));
@@ -179,7 +183,7 @@ impl OpenSegment {
     pub fn open_whole(
         id: &SegmentId,
         vault: VaultId,
-        secret: &VaultSecret,
+        secret: &impl OpensMetadata,
         bytes: &[u8],
     ) -> Result<Self, Error> {
         let header = Self::header(id, bytes)?;
@@ -278,6 +282,24 @@ impl OpenSegment {
         }
     }
 
+    /// All packs, in the order of their numbers, from the segment's whole bytes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also if there are more or fewer than the footer says.
+    pub fn pack_rows(&self, bytes: &[u8]) -> Result<Vec<PackRow>, Error> {
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let mut rows = Vec::new();
+        for &place in self.pack_blocks() {
+            let range = place.range();
+            let sealed = bytes.get(at(range.start)..at(range.end)).unwrap_or(&[]);
+            rows.extend(self.pack_block(sealed, place)?);
+        }
+        if rows.len() == self.packs() as usize {
+            return Ok(rows);
+        }
+        Err(Error::damaged(&self.what, "it describes another number of packs than it says"))
+    }
+
     fn block(&self, sealed: &[u8], place: BlockPlace, kind: MessageKind) -> Result<Vec<u8>, Error> {
         let raw = self.sealer.open(sealed.to_vec(), u64::from(place.offset), kind, &self.what)?;
         Expander::new().expand(raw, BLOCK_RAW_MAX, &self.what)
@@ -289,7 +311,7 @@ mod tests {
     use super::*;
     use crate::ids::PackId;
     use crate::index::{BuiltSegment, SegmentBuilder};
-    use crate::keys::random;
+    use crate::keys::{VaultSecret, random};
     use crate::pack::{BlobKind, FrameInfo};
 
     const VAULT: VaultId = VaultId::from_bytes([8; 16]);

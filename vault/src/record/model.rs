@@ -206,6 +206,14 @@ impl PackSet {
         }
     }
 
+    /// Adds all packs of another set.
+    pub fn union(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(byte, more)| *byte |= more);
+    }
+
     /// Whether it holds a pack.
     pub fn contains(&self, number: u32) -> bool {
         self.0.get(number as usize / 8).is_some_and(|byte| byte & (1 << (number % 8)) != 0)
@@ -334,5 +342,9 @@ mod tests {
         set.remove(9);
         set.remove(5000);
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 300]);
+        let mut both = PackSet::default();
+        both.insert(2);
+        both.union(&back);
+        assert_eq!(both.iter().collect::<Vec<_>>(), [0, 2, 9, 300]);
     }
 }

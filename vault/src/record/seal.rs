@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::error::Error;
 use crate::frame::{Compressor, Expander};
 use crate::ids::{RecordHash, VaultId};
-use crate::keys::{VaultSecret, random};
+use crate::keys::{OpensMetadata, VaultSecret, random};
 use crate::limits::{RECORD_BODY_MAX, RECORD_LEN_MAX};
 use crate::record::Record;
 use crate::seal::{Fields, Header, MessageKind, ObjectKind, Sealer};
@@ -125,11 +125,8 @@ pub fn seal(
     let start = bytes.len();
     let json = serde_json::to_vec(record).map_err(|e| damaged(&e))?;
     Compressor::new(9)?.compress(&json, &mut bytes)?;
-    Sealer::new(&secret.record_key(&vault, &salt), ObjectKind::Record, vault, salt).seal_tail(
-        &mut bytes,
-        start,
-        MessageKind::Record,
-    )?;
+    Sealer::new(&secret.metadata().record_key(&vault, &salt), ObjectKind::Record, vault, salt)
+        .seal_tail(&mut bytes, start, MessageKind::Record)?;
     let length = u32::try_from(bytes.len() - start).map_err(|e| damaged(&e))?;
     bytes[header_len..start].copy_from_slice(&length.to_le_bytes());
     let signed_len = bytes.len();
@@ -213,11 +210,11 @@ impl SealedRecord {
         }
     }
 
-    /// Opens the body with the vault's secret, and holds what it says against the record's name.
+    /// Opens the body with the vault's secret or metadata key, and holds what it says against the record's name.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::OtherVault`], [`Error::NewerFormat`].
-    pub fn open(&self, vault: VaultId, secret: &VaultSecret) -> Result<Record, Error> {
+    pub fn open(&self, vault: VaultId, secret: &impl OpensMetadata) -> Result<Record, Error> {
         let what = format!("record {}", self.key);
         if self.header.vault != vault {
             return Err(Error::OtherVault {
@@ -227,7 +224,7 @@ impl SealedRecord {
             });
         }
         let sealer = Sealer::new(
-            &secret.record_key(&vault, &self.header.salt),
+            &secret.metadata().record_key(&vault, &self.header.salt),
             ObjectKind::Record,
             vault,
             self.header.salt,

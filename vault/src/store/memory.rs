@@ -55,6 +55,49 @@ struct State {
     written: u64,
     log: Vec<Request>,
     unreachable_after: Option<usize>,
+    /// What the store takes for now; the host's clock if unset.
+    clock: Option<Timestamp>,
+    faults: Option<Faults>,
+    yields: bool,
+}
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// It fails, and has no effect.
+    Before,
+    /// It has its effect, but the answer is lost.
+    After,
+    /// A write arrives twice, and the target keeps both versions.
+    Twice,
+    /// It and all requests after it fail, until the faults are set anew: the other end has crashed.
+    Crash,
+}
+
+/// Decides what goes wrong with each request.
+struct Faults(Box<dyn FnMut(&Request) -> Fault + Send>);
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Faults(…)")
+    }
+}
+
+/// A version as a test looks at it, past all that a store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// Where it lies.
+    pub key: ObjectKey,
+    /// Which it is.
+    pub version: VersionId,
+    /// Its length in bytes; `None` for a delete marker.
+    pub size: Option<u64>,
+    /// When its lock ends.
+    pub locked_until: Option<Timestamp>,
+    /// When it was written.
+    pub modified: Timestamp,
 }
 
 /// A target in memory, with locks that hold against [`Prune`] but not against its own adversary's methods.
@@ -62,10 +105,14 @@ struct State {
 pub struct MemoryStore(Mutex<State>);
 
 impl State {
+    fn now(&self) -> Timestamp {
+        self.clock.unwrap_or_else(Timestamp::now)
+    }
+
     fn push(&mut self, key: &ObjectKey, body: Option<Bytes>, lock: Option<Lock>) -> VersionId {
         self.written += 1;
         let version = VersionId(format!("v{}", self.written));
-        let held = Held { version: version.clone(), body, lock, modified: Timestamp::now() };
+        let held = Held { version: version.clone(), body, lock, modified: self.now() };
         self.objects.entry(key.clone()).or_default().push(held);
         version
     }
@@ -84,6 +131,14 @@ impl State {
     }
 }
 
+fn unreachable(detail: &str) -> StoreError {
+    StoreError::Unreachable { target: URL.into(), detail: detail.into() }
+}
+
+fn answered(fault: Fault) -> Result<(), StoreError> {
+    if fault == Fault::After { Err(unreachable("the answer was lost")) } else { Ok(()) }
+}
+
 fn missing(key: &ObjectKey, version: Option<&VersionId>) -> StoreError {
     let what = version.map_or_else(|| key.to_string(), |v| format!("{key} (version {v})"));
     StoreError::NotFound { what, target: URL.into() }
@@ -94,13 +149,73 @@ impl MemoryStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self, request: Request) -> Result<MutexGuard<'_, State>, StoreError> {
+    fn asked(&self, request: Request) -> Result<(MutexGuard<'_, State>, Fault), StoreError> {
         let mut state = self.state();
         if state.unreachable_after.is_some_and(|n| state.log.len() >= n) {
-            return Err(StoreError::Unreachable { target: URL.into(), detail: "cut off".into() });
+            return Err(unreachable("cut off"));
         }
+        let fault = state.faults.as_mut().map_or(Fault::None, |faults| (faults.0)(&request));
         state.log.push(request);
-        Ok(state)
+        match fault {
+            Fault::Crash => {
+                state.unreachable_after = Some(0);
+                Err(unreachable("crashed"))
+            }
+            Fault::Before => Err(unreachable("the request was lost")),
+            _ => Ok((state, fault)),
+        }
+    }
+
+    /// A request that only reads: a lost answer is a lost request.
+    fn asked_to_read(&self, request: Request) -> Result<MutexGuard<'_, State>, StoreError> {
+        let (state, fault) = self.asked(request)?;
+        answered(fault).map(|()| state)
+    }
+
+    /// Lets others go first, where a test steps through requests one by one.
+    async fn latency(&self) {
+        if self.state().yields {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sets the store's clock; it stands still until it is set again.
+    pub fn set_clock(&self, now: Timestamp) {
+        self.state().clock = Some(now);
+    }
+
+    /// Lets `faults` decide what goes wrong from now on; `None` for nothing. Ends a crash and a cut.
+    pub fn set_faults(&self, faults: Option<Box<dyn FnMut(&Request) -> Fault + Send>>) {
+        let mut state = self.state();
+        state.unreachable_after = None;
+        state.faults = faults.map(Faults);
+    }
+
+    /// Whether requests that change or look at one object give way once before they take effect.
+    pub fn set_yielding(&self, yields: bool) {
+        self.state().yields = yields;
+    }
+
+    /// Everything that lies there, by key, oldest version first.
+    pub fn peek(&self) -> Vec<Peek> {
+        let state = self.state();
+        let all = state.objects.iter().flat_map(|(key, versions)| {
+            versions.iter().map(|held| Peek {
+                key: key.clone(),
+                version: held.version.clone(),
+                size: held.body.as_ref().map(|body| body.len() as u64),
+                locked_until: held.lock.map(|lock| lock.until),
+                modified: held.modified,
+            })
+        });
+        all.collect()
+    }
+
+    /// Ends the locks of all versions of an object: what only time can do elsewhere.
+    pub fn unlock(&self, key: &ObjectKey) {
+        for held in self.state().objects.get_mut(key).into_iter().flatten() {
+            held.lock = None;
+        }
     }
 
     /// The requests since the last call.
@@ -161,20 +276,26 @@ impl Store for MemoryStore {
         body: Bytes,
         retain_until: Timestamp,
     ) -> Result<Stored, StoreError> {
-        let mut state = self.asked(Request::Put(key.clone()))?;
+        self.latency().await;
+        let (mut state, fault) = self.asked(Request::Put(key.clone()))?;
         let lock = Lock { mode: LockMode::Compliance, until: retain_until };
         if let Ok(held) = state.find(key, None) {
             if held.body.as_ref() != Some(&body) {
                 return Err(StoreError::Conflict { what: key.to_string(), target: URL.into() });
             }
             held.lock = held.lock.filter(|old| old.until >= retain_until).or(Some(lock));
+            answered(fault)?;
             return Ok(Stored {
                 key: key.clone(),
                 version: Some(held.version.clone()),
                 lock: held.lock,
             });
         }
+        if fault == Fault::Twice {
+            state.push(key, Some(body.clone()), Some(lock));
+        }
         let version = state.push(key, Some(body), Some(lock));
+        answered(fault)?;
         Ok(Stored { key: key.clone(), version: Some(version), lock: Some(lock) })
     }
 
@@ -184,7 +305,7 @@ impl Store for MemoryStore {
         version: Option<&VersionId>,
         max: u64,
     ) -> Result<Bytes, StoreError> {
-        let mut state = self.asked(Request::Get(key.clone(), version.cloned()))?;
+        let mut state = self.asked_to_read(Request::Get(key.clone(), version.cloned()))?;
         let body = state.find(key, version)?.body.clone().unwrap_or_default();
         let size = body.len() as u64;
         if size > max {
@@ -200,7 +321,7 @@ impl Store for MemoryStore {
         range: Range<u64>,
     ) -> Result<Bytes, StoreError> {
         let request = Request::GetRange(key.clone(), version.cloned(), range.clone());
-        let mut state = self.asked(request)?;
+        let mut state = self.asked_to_read(request)?;
         let body = state.find(key, version)?.body.clone().unwrap_or_default();
         let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         match bounds.filter(|&(start, end)| start <= end && end <= body.len()) {
@@ -213,7 +334,7 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<Listed, StoreError>> {
-        let state = match self.asked(Request::List(prefix.clone())) {
+        let state = match self.asked_to_read(Request::List(prefix.clone())) {
             Ok(state) => state,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
@@ -230,7 +351,7 @@ impl Store for MemoryStore {
     }
 
     fn list_versions(&self, prefix: &Prefix) -> BoxStream<'_, Result<Version, StoreError>> {
-        let state = match self.asked(Request::ListVersions(prefix.clone())) {
+        let state = match self.asked_to_read(Request::ListVersions(prefix.clone())) {
             Ok(state) => state,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
@@ -258,7 +379,8 @@ impl Store for MemoryStore {
         key: &ObjectKey,
         version: Option<&VersionId>,
     ) -> Result<Option<Lock>, StoreError> {
-        Ok(self.asked(Request::Retention(key.clone()))?.find(key, version)?.lock)
+        self.latency().await;
+        Ok(self.asked_to_read(Request::Retention(key.clone()))?.find(key, version)?.lock)
     }
 
     async fn extend(
@@ -267,11 +389,14 @@ impl Store for MemoryStore {
         version: Option<&VersionId>,
         until: Timestamp,
     ) -> Result<Option<Lock>, StoreError> {
-        let mut state = self.asked(Request::Extend(key.clone(), version.cloned()))?;
+        self.latency().await;
+        let (mut state, fault) = self.asked(Request::Extend(key.clone(), version.cloned()))?;
         let held = state.find(key, version)?;
         let longer = Lock { mode: LockMode::Compliance, until };
         held.lock = held.lock.filter(|old| old.until >= until).or(Some(longer));
-        Ok(held.lock)
+        let lock = held.lock;
+        answered(fault)?;
+        Ok(lock)
     }
 
     async fn protection(&self) -> Result<Protection, StoreError> {
@@ -287,20 +412,28 @@ impl Store for MemoryStore {
     fn clock_offset_ms(&self) -> Option<i64> {
         None
     }
+
+    fn now(&self) -> Timestamp {
+        self.state().now()
+    }
 }
 
 #[async_trait]
 impl Prune for MemoryStore {
     async fn delete(&self, key: &ObjectKey, version: Option<&VersionId>) -> Result<(), StoreError> {
-        let mut state = self.asked(Request::Delete(key.clone()))?;
-        let held = state.find(key, version)?;
-        if let Some(lock) = held.lock.filter(|lock| lock.until > Timestamp::now()) {
+        self.latency().await;
+        let (mut state, fault) = self.asked(Request::Delete(key.clone()))?;
+        let now = state.now();
+        let Some(versions) = state.objects.get_mut(key) else { return Err(missing(key, version)) };
+        let at = versions.iter().rposition(|held| version.is_none_or(|v| held.version == *v));
+        let Some(at) = at else { return Err(missing(key, version)) };
+        if let Some(lock) = versions[at].lock.filter(|lock| lock.until > now) {
             return Err(StoreError::Locked { what: key.to_string(), until: lock.until });
         }
-        let gone = held.version.clone();
-        if let Some(versions) = state.objects.get_mut(key) {
-            versions.retain(|held| held.version != gone);
+        versions.remove(at);
+        if versions.is_empty() {
+            state.objects.remove(key);
         }
-        Ok(())
+        answered(fault)
     }
 }

@@ -166,6 +166,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn calls(&self) -> Option<Calls> {
         None
     }
+
+    /// The time by which this target's locks are judged, as far as this host can tell: its own clock.
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }
 
 /// The right to delete: held by the pruner (and by tests), never by the agent's backup.

@@ -581,7 +581,7 @@ impl Known {
         if lock == LockState::GONE || segment.foreign.contains(handle.pack) || self.drains(handle) {
             return Ok(false);
         }
-        let safe = Timestamp::now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
+        let safe = self.store.now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
         // Without locks nothing but a look tells whether a pack is still there.
         if !self.locks || !lock.holds_until(safe) {
             let row = self.row(handle)?;

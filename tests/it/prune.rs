@@ -1,0 +1,149 @@
+//! Pruning for real: what is locked stays, what is needed stays though nothing locks it, the rest goes.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::support::program::Program;
+use crate::support::s3::{Object, versions};
+use crate::support::{Place, Site, verify};
+
+/// `keephold prune`, on a machine of its own: the pruner key and the host's public key, nothing else.
+fn prune(site: &Site, arguments: &[&str]) -> Program {
+    let safe = site.path("safe");
+    if !safe.join("pruner.key").exists() {
+        let export = site.program("keephold", "home", &["prune", "--export-key"]);
+        export.arg(safe.join("pruner.key")).arg("--keys").arg(site.path("keys")).run().ok();
+    }
+    site.program("keephold", "pruner", &["prune", "--json", "--grace", "1s"])
+        .arg("--key")
+        .arg(safe.join("pruner.key"))
+        .arg("--signers")
+        .arg(site.path("keys/signing_key.pub"))
+        .args(arguments)
+}
+
+/// One file of other bytes, kept for so long; gives the record.
+fn run(site: &Site, number: u8, keep: &str) -> Value {
+    std::fs::write(site.source().join("data"), noise(number)).unwrap();
+    site.backup().arg("--keep").arg(keep).run().ok().json()
+}
+
+fn noise(number: u8) -> Vec<u8> {
+    let mut bytes = vec![0; 200_000];
+    blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Ends locks that last no more than a day or two, as time would.
+fn time_passes(site: &Site) {
+    let soon = Timestamp::now() + SignedDuration::from_hours(48);
+    match site.place {
+        Place::Local => end_local(&site.path("vault/.locks"), soon),
+        _ => {
+            let end = (Timestamp::now() + SignedDuration::from_secs(3)).to_string();
+            for found in versions(site.place, &site.bucket, "main/") {
+                let object = Object { place: site.place, bucket: &site.bucket, key: found.key };
+                let (mode, until) = object.retention(&found.version).unwrap();
+                if until < soon {
+                    object.set_retention(&found.version, &mode, &end, true).unwrap();
+                }
+            }
+            std::thread::sleep(Duration::from_secs(4));
+        }
+    }
+}
+
+fn end_local(folder: &Path, soon: Timestamp) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            end_local(&path, soon);
+        } else if std::fs::read_to_string(&path).unwrap().trim().parse::<Timestamp>().unwrap()
+            < soon
+        {
+            let _ = Command::new("chattr").args(["-f", "-i"]).arg(&path).status();
+            std::fs::write(&path, "2026-01-01T00:00:00Z\n").unwrap();
+        }
+    }
+}
+
+fn objects(report: &Value, kind: &str, fate: &str) -> u64 {
+    report["kinds"][kind][fate]["objects"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn what_nothing_needs_goes_once_its_lock_has_ended_and_the_rest_comes_back() {
+    for (place, lock) in [(Place::Local, "compliance"), (Place::LocalStack, "governance")] {
+        let site = Site::with_lock(place, lock);
+        for (number, keep) in [(1, "1s"), (2, "35d"), (3, "1s"), (4, "1s"), (5, "1s")] {
+            run(&site, number, keep);
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        let before = site.stored();
+
+        // Run 1 has expired and isn't among the newest three, but what it stored is still locked for a while.
+        let report = prune(&site, &[]).run().ok().json();
+        assert_eq!(objects(&report, "pack", "deleted"), 0, "{report}");
+        assert!(objects(&report, "pack", "locked") > 0, "{report}");
+        assert_eq!((&report["unexpired"], &report["newest"]), (&1.into(), &3.into()), "{report}");
+        assert_eq!(site.stored(), before, "{place:?}");
+
+        let found_before = verify::codes(&verify::run(&site, &[]).1);
+        time_passes(&site);
+        let dry = prune(&site, &["--dry-run"]).run().ok().json();
+        assert!(objects(&dry, "pack", "deleted") > 0, "{dry}");
+        assert_eq!(site.stored(), before, "a dry run deletes nothing");
+        // Most of what is kept is no longer locked: only that it is needed holds it.
+        assert_eq!(objects(&dry, "pack", "locked"), 0, "{dry}");
+
+        let done = prune(&site, &[]).run().ok().json();
+        assert_eq!(done["kinds"]["pack"], dry["kinds"]["pack"]);
+        assert_eq!(objects(&done, "segment", "deleted"), 1, "{done}");
+        assert_eq!(
+            site.stored().len() as u64,
+            before.len() as u64 - objects(&done, "pack", "deleted") - 1,
+            "{place:?}"
+        );
+        let again = prune(&site, &[]).run().ok().json();
+        assert_eq!(objects(&again, "pack", "deleted") + objects(&again, "segment", "deleted"), 0);
+
+        for number in 2..=5_u8 {
+            let to = format!("back{number}");
+            let snapshot = format!("web1/files@{number}");
+            let restore =
+                site.elsewhere(&["restore", &snapshot]).arg("--target").arg(site.path(&to));
+            restore.run().ok();
+            assert!(std::fs::read(site.restored(&to).join("data")).unwrap() == noise(number));
+        }
+        // What was pruned is missed by nobody, and the host goes on as if nothing had been.
+        assert_eq!(verify::codes(&verify::run(&site, &[]).1), found_before, "{place:?}");
+        let next = run(&site, 6, "35d");
+        assert_eq!(next["status"], "success", "{next}");
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_stops_prune_until_someone_has_looked() {
+    let site = Site::new(Place::Local);
+    for number in 1..=4 {
+        run(&site, number, "1s");
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    time_passes(&site);
+    let kept = prune(&site, &["--dry-run"]).run().ok().json();
+    assert!(objects(&kept, "pack", "deleted") > 0);
+    // A record under a name that its bytes don't have: it might be a true one that rotted.
+    let key = "runs/web1/files/20261123T181500Z-9-00000000000000000000000000000000";
+    std::fs::write(site.path("vault").join(key), b"junk").unwrap();
+    let before = site.stored();
+    let report = prune(&site, &[]).run().exits(3).json();
+    assert_eq!(report["blocked"], true, "{report}");
+    assert_eq!(report["concerns"][0]["what"], key, "{report}");
+    assert_eq!(site.stored(), before);
+    let report = prune(&site, &["--disregard", key]).run().exits(3).json();
+    assert_eq!(objects(&report, "pack", "deleted"), objects(&kept, "pack", "deleted"), "{report}");
+}
