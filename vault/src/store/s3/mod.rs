@@ -33,8 +33,8 @@ use self::sums::Sums;
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
-    BucketSettings, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError, Stored,
-    Strength, Version, VersionId,
+    BucketSettings, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
+    StoreError, Stored, Strength, Version, VersionId,
 };
 
 /// A vault in a bucket.

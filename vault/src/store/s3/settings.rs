@@ -128,9 +128,8 @@ mod tests {
 
     #[test]
     fn rules_that_end_what_the_vault_holds_are_told_from_harmless_ones() {
-        let rule = |inner: &str| {
-            rules(&format!("<Rule><ID>x</ID><Status>Enabled</Status>{inner}</Rule>"))
-        };
+        let rule =
+            |inner: &str| rules(&format!("<Rule><ID>x</ID><Status>Enabled</Status>{inner}</Rule>"));
         let days = "<Expiration><Days>30</Days></Expiration>";
         assert_eq!(rule(days), ["rule x: everywhere, objects expire after 30 days"]);
         for place in [
@@ -151,14 +150,18 @@ mod tests {
         }
         let noncurrent = "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays>\
                           </NoncurrentVersionExpiration>";
-        assert_eq!(rule(noncurrent), ["rule x: everywhere, older versions are removed after 1 days"]);
+        assert_eq!(
+            rule(noncurrent),
+            ["rule x: everywhere, older versions are removed after 1 days"]
+        );
         let off = format!("<Rule><ID>x</ID><Status>Disabled</Status>{days}</Rule>");
         assert_eq!(rules(&off), [""; 0]);
     }
 
     #[test]
     fn the_same_settings_give_the_same_text() {
-        let one = told("lifecycle", b"<L xmlns='x'><Rule><ID>a</ID> <Status>On</Status></Rule></L>");
+        let one =
+            told("lifecycle", b"<L xmlns='x'><Rule><ID>a</ID> <Status>On</Status></Rule></L>");
         let other = told("lifecycle", b"<L><Rule><Status>On</Status><ID>a</ID></Rule></L>");
         assert_eq!(one, other);
         assert_eq!(one, SettingState::Set("Rule(ID=a Status=On)".into()));
