@@ -8,10 +8,12 @@
 //! - [`commands`]: the command line.
 //! - [`settings`]: the configuration file under the command line.
 //! - [`check`]: one module a check.
+//! - [`prove`]: attacks on the lock of a canary.
 //! - [`report`]: the document that a verification leaves behind, as JSON, as a page and as text.
 
 pub mod check;
 pub mod commands;
+pub mod prove;
 pub mod report;
 pub mod settings;
 mod stop;

@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] is small on purpose: every write carries its retention, nothing is changed in place, and every
 //! read can name the version that it wants. Deleting is a trait of its own ([`Prune`]), so that the agent's code
-//! can't even spell it.
+//! can't even spell it; attacking locks is another ([`Probe`]), for the prober alone.
 
 mod calls;
 mod error;
@@ -12,7 +12,9 @@ mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod open;
+mod probe;
 mod s3;
+mod settings;
 mod target;
 
 use std::fmt;
@@ -27,7 +29,9 @@ pub use calls::Calls;
 pub use error::StoreError;
 pub use key::{KEY_LEN_MAX, ObjectKey, Prefix};
 pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
-pub use open::{Env, create_target, ensure_lockable, open_prune, open_store};
+pub use open::{Env, create_target, ensure_lockable, open_probe, open_prune, open_store};
+pub use probe::{Answer, Attack, CANARIES, Probe};
+pub use settings::{BucketSettings, Setting, SettingState};
 pub use target::{Secret, TargetOptions, TargetUrl};
 
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.
@@ -157,6 +161,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError`] if the target can't be asked.
     async fn protection(&self) -> Result<Protection, StoreError>;
+
+    /// The settings that the target answers when it is asked for each, as they are; none where it has no such settings.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the target can't be asked at all. A setting that this credential may not read is an answer.
+    async fn settings(&self) -> Result<BucketSettings, StoreError> {
+        Ok(BucketSettings::default())
+    }
 
     /// The server's clock less this host's, in milliseconds, as last seen in an answer; `None` where the target
     /// has no clock of its own, or hasn't answered yet.

@@ -6,7 +6,7 @@ use super::local::LocalStore;
 use super::s3::S3Store;
 use super::s3::clock::check_offset;
 use super::target::{TargetOptions, TargetUrl};
-use super::{LockPolicy, Protection, Prune, Store, StoreError};
+use super::{LockPolicy, Probe, Protection, Prune, Store, StoreError};
 
 /// A look-up of environment variables; `&|name| std::env::var(name).ok()` in programs.
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Send + Sync);
@@ -36,6 +36,21 @@ pub fn open_prune(
     options: &TargetOptions,
     env: Env<'_>,
 ) -> Result<Arc<dyn Prune>, StoreError> {
+    Ok(match url {
+        TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
+    })
+}
+
+/// Opens a target with the right to attack the locks of canaries: for the prober only.
+///
+/// # Errors
+/// As [`open_store`].
+pub fn open_probe(
+    url: &TargetUrl,
+    options: &TargetOptions,
+    env: Env<'_>,
+) -> Result<Arc<dyn Probe>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use jiff::Timestamp;
 use keephold_vault::keys::random;
+use keephold_vault::sign::SigningKey;
 use keephold_vault::store::{LockPolicy, Strength as StoreStrength, TargetUrl};
 
 use super::context::Context;
@@ -16,9 +17,9 @@ use super::lock::Locks;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, Objects,
-    Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target,
-    Tool, Verdict,
+    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, LockProof,
+    NamedProof, Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer,
+    Strength, Target, Tool, Verdict,
 };
 
 /// What the checks found.
@@ -32,6 +33,7 @@ pub(super) struct Parts<'a> {
     pub(super) integrity: Integrity,
     pub(super) locks: Locks,
     pub(super) restore_tests: Vec<RestoreTest>,
+    pub(super) proof: Option<(NamedProof, LockProof)>,
 }
 
 impl<'a> Parts<'a> {
@@ -46,6 +48,7 @@ impl<'a> Parts<'a> {
             integrity: Integrity::default(),
             locks: Locks::default(),
             restore_tests: Vec::new(),
+            proof: None,
         }
     }
 
@@ -65,6 +68,8 @@ impl<'a> Parts<'a> {
         }
         let finished = Timestamp::now();
         let first = history.runs.iter().map(|run| run.found.key.started).min();
+        let (lock_proof, proof) = self.proof.take().unzip();
+        let lock_probes = proof.map(|proof| proof.attempts).unwrap_or_default();
         let mut report = Report {
             schema: SCHEMA.to_owned(),
             // Milliseconds first, so that the names of folders sort by time also within a second.
@@ -88,11 +93,12 @@ impl<'a> Parts<'a> {
             objects: self.objects,
             integrity: self.integrity,
             restore_tests: self.restore_tests,
-            lock_probes: Vec::new(),
+            lock_probes,
+            lock_proof,
             copies: Vec::new(),
             coverage: Coverage::default(),
             previous_report: self.previous.named(),
-            signer: signer(context),
+            signer: signer(&context.settings.report_key),
         };
         report.conclude();
         report
@@ -146,6 +152,7 @@ impl<'a> Parts<'a> {
             object_lock: protection.and_then(|protection| protection.object_lock),
             default_retention: protection
                 .and_then(|p| default_retention(p.default_retention.as_deref()?)),
+            settings: self.locks.settings.clone(),
             notes,
         }
     }
@@ -243,8 +250,9 @@ fn default_retention(text: &str) -> Option<DefaultRetention> {
     Some(DefaultRetention { mode, days })
 }
 
-fn signer(context: &Context<'_>) -> Signer {
-    let public = context.settings.report_key.public();
+/// Whose key signs it.
+pub(crate) fn signer(key: &SigningKey) -> Signer {
+    let public = key.public();
     let public_key = public.to_openssh();
     // The comment is the principal of a plain .pub line.
     let principal = public_key.split_whitespace().nth(2).unwrap_or("keephold-verify").to_owned();
@@ -257,7 +265,7 @@ fn signer(context: &Context<'_>) -> Signer {
 }
 
 /// Who made it.
-pub(super) fn tool() -> Tool {
+pub(crate) fn tool() -> Tool {
     let system = rustix::system::uname();
     let own = std::env::current_exe().and_then(std::fs::File::open);
     let binary = own.and_then(|file| {

@@ -67,7 +67,7 @@ pub(super) async fn check(
     };
     context.progress.stage("holding the vault's objects against the index");
     let mut presence = Presence::new(&needed);
-    let mut locking = Locking::new(context, history);
+    let mut locking = Locking::new(context, history, &needed);
     let mut reading = Reading::new(context);
     let mut inventory = Inventory::new(context, history, needed);
     loop {
@@ -95,7 +95,7 @@ pub(super) async fn check(
     stored.levels.push(presence.level(inventory.failed.as_ref()));
     stored.objects = presence.objects();
     if depth.holds(Level::Lock) {
-        stored.levels.push(locking.level(context, history, previous, findings).await);
+        stored.levels.push(locking.level(context, history, previous, findings).await?);
         locking.count(&mut stored.objects);
         stored.locks = locking.locks();
     }

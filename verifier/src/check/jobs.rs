@@ -133,6 +133,7 @@ fn one(run: &Run, before: Option<&Run>, lock: RunLock) -> model::Run {
         expires: None,
         lock_until: lock.until,
         locked_fully: lock.fully,
+        lock_coverage: lock.fully.map(|_| lock.coverage),
     };
     match &run.facts {
         // Its hash isn't known, but the name holds the half of what it should be.

@@ -1,6 +1,8 @@
 //! Locks: each needed object's true version is locked until its runs expire, as strongly as they asked; and what the
 //! target itself promises.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -9,18 +11,20 @@ use keephold_vault::store::{
 };
 
 use super::context::{Context, told};
+use super::drift;
 use super::findings::Findings;
 use super::history::{History, Run};
+use super::needed::Needed;
 use super::object::Object;
 use super::previous::Previous;
 use crate::report::catalogue as code;
-use crate::report::model::{self, Count, Level, LevelResult, LevelState, Objects};
+use crate::report::model::{
+    self, BucketSetting, Count, Level, LevelResult, LevelState, LockCoverage, Objects,
+};
 use crate::report::words;
 
 /// Locks that are asked for at once: each is a small request.
 const AHEAD: usize = 32;
-/// The newest snapshot's lock should last longer than this (or a quarter of the time that it is kept, if that is less).
-const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What was learnt about locks.
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ pub(super) struct Locks {
     unasked: bool,
     /// What the target tells about itself.
     pub(super) protection: Option<Protection>,
+    /// The bucket's settings as found.
+    pub(super) settings: Vec<BucketSetting>,
 }
 
 /// The locks of all that one run needs.
@@ -43,6 +49,8 @@ pub(super) struct RunLock {
     pub(super) until: Option<Timestamp>,
     /// Whether all are locked until the run expires; `None` if that isn't known.
     pub(super) fully: Option<bool>,
+    /// How much is locked until then.
+    pub(super) coverage: LockCoverage,
     unlocked: bool,
 }
 
@@ -68,10 +76,12 @@ pub(super) struct Locking {
     unlocked: u64,
     failed: Option<String>,
     required: Option<LockMode>,
+    /// Runs of which not all that they need is known.
+    unknown: BTreeSet<u32>,
 }
 
 impl Locking {
-    pub(super) fn new(context: &Context<'_>, history: &History) -> Self {
+    pub(super) fn new(context: &Context<'_>, history: &History, needed: &Needed) -> Self {
         let runs = vec![RunLock::default(); history.runs.len()];
         let unexpired = |run: &&Run| {
             run.facts.as_ref().is_ok_and(|f| {
@@ -80,7 +90,15 @@ impl Locking {
         };
         let unasked = history.runs.iter().any(|run| unexpired(&run));
         let locks = Locks { runs, unasked, ..Locks::default() };
-        Self { locks, asked: 0, locked: 0, unlocked: 0, failed: None, required: required(context) }
+        Self {
+            locks,
+            asked: 0,
+            locked: 0,
+            unlocked: 0,
+            failed: None,
+            required: required(context),
+            unknown: needed.unread_runs().collect(),
+        }
     }
 
     /// Asks for the locks of a batch.
@@ -98,10 +116,13 @@ impl Locking {
             return Ok(());
         }
         let store = context.vault.store();
-        // What isn't there has no lock either, and presence has said so.
-        let there = batch
+        // What isn't there has no lock either; presence has said so.
+        let (there, missing): (Vec<_>, Vec<_>) = batch
             .iter()
-            .filter(|object| object.versions.as_ref().is_none_or(|_| object.truth().is_some()));
+            .partition(|object| object.versions.as_ref().is_none_or(|_| object.truth().is_some()));
+        for object in missing {
+            self.see(object, None, history);
+        }
         let mut answers = futures::stream::iter(there)
             .map(|object| async move {
                 let version: Option<VersionId> =
@@ -112,7 +133,7 @@ impl Locking {
         while let Some((object, answer)) = context.stop.unless_set(answers.next()).await? {
             match answer {
                 Ok(lock) => self.judge(object, lock, history, findings),
-                Err(StoreError::NotFound { .. }) => {}
+                Err(StoreError::NotFound { .. }) => self.see(object, None, history),
                 Err(error) => {
                     self.failed = Some(told(&error));
                     break;
@@ -131,18 +152,7 @@ impl Locking {
         findings: &mut Findings,
     ) {
         self.asked += 1;
-        let end = lock.map(|lock| lock.until);
-        for &number in &object.runs {
-            let Some(expires) = history
-                .run(number)
-                .and_then(|run| Some(run.facts.as_ref().ok()?.retention.expires))
-            else {
-                continue;
-            };
-            if let Some(run) = self.locks.runs.get_mut(number as usize) {
-                run.see(end, expires);
-            }
-        }
+        self.see(object, lock, history);
         if let Some(lock) = lock {
             self.locks.soonest =
                 Some(self.locks.soonest.map_or(lock.until, |soonest| soonest.min(lock.until)));
@@ -198,6 +208,26 @@ impl Locking {
         }
     }
 
+    /// Counts one object for each run that needs it.
+    fn see(&mut self, object: &Object, lock: Option<Lock>, history: &History) {
+        for &number in &object.runs {
+            let Some(Ok(facts)) = history.run(number).map(|run| run.facts.as_ref()) else {
+                continue;
+            };
+            let retention = &facts.retention;
+            let asked = if retention.mode.is_some() {
+                stronger(retention.mode, self.required)
+            } else {
+                None
+            };
+            let strong = |lock: &Lock| asked.is_none_or(|asked| rank(lock.mode) >= rank(asked));
+            let size = object.size.unwrap_or(0);
+            if let Some(run) = self.locks.runs.get_mut(number as usize) {
+                run.see(lock, retention.expires, lock.as_ref().is_some_and(strong), size);
+            }
+        }
+    }
+
     /// What came of it; adds what is to be said of the target and of jobs.
     pub(super) async fn level(
         &mut self,
@@ -205,7 +235,7 @@ impl Locking {
         history: &History,
         previous: &Previous,
         findings: &mut Findings,
-    ) -> LevelResult {
+    ) -> Result<LevelResult> {
         let url = context.vault.store().url();
         // A local folder is asked by writing to it, and the verifier writes nothing.
         if matches!(context.settings.target.url, TargetUrl::S3 { .. }) {
@@ -213,20 +243,22 @@ impl Locking {
                 Ok(protection) => self.locks.protection = Some(protection),
                 Err(error) => self.failed = self.failed.take().or_else(|| Some(told(&error))),
             }
+            self.locks.settings = drift::check(context, previous, findings).await?;
         }
         self.target(context, &url, findings);
         self.shortened(history, previous, findings);
         self.soon(context, history, findings);
+        self.runs_out(context, history, findings);
         let (state, reason) = match &self.failed {
             Some(why) => (LevelState::CouldNotCheck, Some(format!("locks can't be read: {why}"))),
             None => (LevelState::Passed, None),
         };
-        LevelResult {
+        Ok(LevelResult {
             level: Level::Lock,
             state,
             checked: vec![Count::all("objects", self.asked)],
             reason,
-        }
+        })
     }
 
     fn target(&self, context: &Context<'_>, url: &str, findings: &mut Findings) {
@@ -290,7 +322,7 @@ impl Locking {
             let lock = number.map(|number| self.locks.run(number)).unwrap_or_default();
             let (Some(until), Ok(facts)) = (lock.until, &run.facts) else { continue };
             let kept = facts.retention.expires.duration_since(facts.started);
-            if until.duration_since(context.now) < SOON.min(kept / 4) {
+            if until.duration_since(context.now) < lead(context).min(kept / 4) {
                 let summary = format!(
                     "The lock of {}, the newest good snapshot, ends at {}.",
                     run.name(),
@@ -299,6 +331,33 @@ impl Locking {
                 let job = format!("{}/{}", run.found.key.host, run.found.key.job);
                 findings.add(&code::LOCK_ENDS_SOON, &job, summary, None);
             }
+        }
+    }
+
+    /// Snapshots of which something will lose its lock soon, and before it should.
+    fn runs_out(&self, context: &Context<'_>, history: &History, findings: &mut Findings) {
+        for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
+            let (Some(until), Some(false), Ok(facts)) = (lock.until, lock.fully, &run.facts) else {
+                continue;
+            };
+            let expires = facts.retention.expires;
+            if until >= expires || until.duration_since(context.now) >= lead(context) {
+                continue;
+            }
+            let coverage = &lock.coverage;
+            let summary = format!(
+                "{} is protected until {} only, and kept until {}.",
+                run.name(),
+                words::minute(until),
+                words::minute(expires)
+            );
+            let detail = format!(
+                "{} of the {} objects that it needs, and {} of their bytes, are locked until then",
+                words::count(coverage.objects_locked),
+                words::count(coverage.objects),
+                words::percent(coverage.bytes_locked, coverage.bytes)
+            );
+            findings.add(&code::LOCK_RUNS_OUT, &run.found.key.to_string(), summary, Some(detail));
         }
     }
 
@@ -311,13 +370,21 @@ impl Locking {
         objects.soonest_lock_end = self.locks.soonest;
     }
 
-    pub(super) fn locks(self) -> Locks {
+    /// What was learnt; of runs that were not seen whole nothing is claimed.
+    pub(super) fn locks(mut self) -> Locks {
+        for (number, run) in (0..).zip(&mut self.locks.runs) {
+            if self.failed.is_some() || self.unknown.contains(&number) {
+                *run = RunLock::default();
+            }
+        }
         self.locks
     }
 }
 
 impl RunLock {
-    fn see(&mut self, end: Option<Timestamp>, expires: Timestamp) {
+    /// Counts an object; `strong` says whether its lock, if any, is of the mode that was asked for.
+    fn see(&mut self, lock: Option<Lock>, expires: Timestamp, strong: bool, size: u64) {
+        let end = lock.map(|lock| lock.until);
         self.unlocked |= end.is_none();
         let until = match (self.fully, self.until, end) {
             (None, _, end) => end,
@@ -325,9 +392,21 @@ impl RunLock {
             (Some(_), ..) => None,
         };
         self.until = until.filter(|_| !self.unlocked);
-        let whole = end.is_some_and(|end| end >= expires);
+        let whole = strong && end.is_some_and(|end| end >= expires);
+        let coverage = &mut self.coverage;
+        coverage.objects += 1;
+        coverage.bytes += size;
+        if whole {
+            coverage.objects_locked += 1;
+            coverage.bytes_locked += size;
+        }
         self.fully = Some(self.fully.unwrap_or(true) && whole);
     }
+}
+
+/// How long before its end a lock is warned about.
+fn lead(context: &Context<'_>) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(context.settings.lock_lead_s).unwrap_or(i64::MAX))
 }
 
 /// The mode that the verifier's own configuration asks for, on a target that has modes.
@@ -377,14 +456,19 @@ mod tests {
     #[test]
     fn a_run_is_locked_as_its_weakest_object_is() {
         let at = |s| Timestamp::from_second(s).unwrap();
+        let lock = |s| Some(Lock { mode: LockMode::Compliance, until: at(s) });
         let mut run = RunLock::default();
-        run.see(Some(at(100)), at(90));
-        run.see(Some(at(95)), at(90));
+        run.see(lock(100), at(90), true, 7);
+        run.see(lock(95), at(90), true, 7);
         assert_eq!((run.until, run.fully), (Some(at(95)), Some(true)));
-        run.see(Some(at(80)), at(90));
+        run.see(lock(100), at(90), false, 1);
+        assert_eq!((run.until, run.fully), (Some(at(95)), Some(false)), "too weak a mode");
+        run.see(lock(80), at(90), true, 1);
         assert_eq!((run.until, run.fully), (Some(at(80)), Some(false)));
-        run.see(None, at(90));
-        run.see(Some(at(100)), at(90));
+        run.see(None, at(90), false, 1);
+        run.see(lock(100), at(90), true, 4);
         assert_eq!((run.until, run.fully), (None, Some(false)));
+        let coverage = LockCoverage { objects: 6, objects_locked: 3, bytes: 21, bytes_locked: 18 };
+        assert_eq!(run.coverage, coverage);
     }
 }

@@ -12,6 +12,7 @@
 mod assemble;
 mod content;
 mod context;
+mod drift;
 mod findings;
 mod freshness;
 mod history;
@@ -25,11 +26,13 @@ mod pack;
 mod presence;
 mod previous;
 mod progress;
+mod proof;
 mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use assemble::{signer, tool};
 pub use progress::Progress;
 
 use anyhow::{Context as _, Result};
@@ -130,6 +133,7 @@ async fn verify_vault(
         parts.restore_tests = tests;
     }
     stop.check()?;
+    parts.proof = proof::newest(&context, &mut findings);
     parts.history = Some(history);
     parts.findings = findings;
     Ok(parts.report())

@@ -38,6 +38,8 @@ pub(super) struct Needed {
     pub(super) packs: Shards,
     /// Blobs in them, as the segments say.
     pub(super) blobs: u64,
+    /// Numbers of the segments that can't be read.
+    unread_segments: Vec<usize>,
     /// Segments that can't be read, so that it isn't known which packs their runs need.
     pub(super) unread: u64,
 }
@@ -134,8 +136,13 @@ impl Needed {
                 segments[number].users.push((*run, segment.used.clone()));
             }
         }
-        let mut needed =
-            Self { segments, packs: Shards::new(&context.settings.scratch), blobs: 0, unread: 0 };
+        let mut needed = Self {
+            segments,
+            packs: Shards::new(&context.settings.scratch),
+            blobs: 0,
+            unread: 0,
+            unread_segments: Vec::new(),
+        };
         for number in 0..needed.segments.len() {
             context.stop.check()?;
             context.progress.at(format!(
@@ -148,6 +155,11 @@ impl Needed {
         Ok(needed)
     }
 
+    /// The numbers of the runs of which it isn't known what they need.
+    pub(super) fn unread_runs(&self) -> impl Iterator<Item = u32> + '_ {
+        self.unread_segments.iter().flat_map(|&number| self.segments[number].runs(None))
+    }
+
     async fn read_segment(
         &mut self,
         context: &Context<'_>,
@@ -158,6 +170,7 @@ impl Needed {
             Ok(packs) => packs,
             Err(error) if is_about_object(&error) => {
                 self.unread += 1;
+                self.unread_segments.push(number);
                 // Presence says so itself.
                 if !matches!(error, Error::Store(StoreError::NotFound { .. })) {
                     let key = ObjectKey::segment(&self.segments[number].id);

@@ -9,7 +9,7 @@ use keephold_vault::sign::{AllowedSigners, Purpose, VerifyingKey};
 
 use super::findings::Findings;
 use crate::report::catalogue as code;
-use crate::report::model::{PreviousReport, Report, RestoreResult};
+use crate::report::model::{BucketSetting, PreviousReport, Report, RestoreResult};
 use crate::report::write::{JSON, SIGNATURE};
 
 /// The report before this one, if there is one that can be believed.
@@ -74,6 +74,12 @@ impl Previous {
     /// What the new report says of it.
     pub(super) fn named(&self) -> Option<PreviousReport> {
         self.named.clone()
+    }
+
+    /// The settings that it found of a target.
+    pub(super) fn settings(&self, url: &str) -> &[BucketSetting] {
+        let report = self.report.as_ref().filter(|report| report.target.url == url);
+        report.map(|report| report.target.settings.as_slice()).unwrap_or_default()
     }
 
     /// When it was finished.

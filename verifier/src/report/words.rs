@@ -1,8 +1,8 @@
 //! Values in words: one place, so that the page, the terminal and the documentation say the same.
 
 use super::model::{
-    JobKind, Level, LevelState, LockMode, Report, RestoreResult, RunStatus, Severity, Strength,
-    Tier, Verdict,
+    JobKind, Level, LevelState, LockMode, ProbeResult, Report, RestoreResult, RunStatus,
+    SettingResult, Severity, Strength, Tier, Verdict,
 };
 use jiff::Timestamp;
 
@@ -254,6 +254,25 @@ pub fn percent(part: u64, whole: u64) -> String {
 /// A moment, to the minute.
 pub fn minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// What is known of a setting.
+pub fn setting_result(result: SettingResult) -> &'static str {
+    match result {
+        SettingResult::Set => "set",
+        SettingResult::NotSet => "none",
+        SettingResult::NotReadable => "not readable",
+    }
+}
+
+/// What an attempt to break a lock shows.
+pub fn probe_result(result: ProbeResult) -> &'static str {
+    match result {
+        ProbeResult::Held => "held",
+        ProbeResult::Broken => "BROKEN",
+        ProbeResult::NotProven => "not proven",
+        ProbeResult::Control => "may do it",
+    }
 }
 
 /// A day.

@@ -4,7 +4,7 @@
 //! its signature, and a crash leaves only a `.report-…` folder. A report is evidence: one that exists is never replaced.
 
 use super::html;
-use super::model::Report;
+use super::model::{LockProof, Report};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +16,11 @@ pub const JSON: &str = "report.json";
 pub const SIGNATURE: &str = "report.json.sig";
 /// The same for people.
 pub const HTML: &str = "report.html";
+
+/// The document of a proof that locks hold.
+pub const PROOF_JSON: &str = "lock-proof.json";
+/// Its SSH signature.
+pub const PROOF_SIGNATURE: &str = "lock-proof.json.sig";
 
 /// A report that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +107,23 @@ pub fn write_report(
     let files = [(JSON, &json[..]), (SIGNATURE, signature.as_bytes()), (HTML, html.as_bytes())];
     write_folder(parent, &folder, &files)?;
     Ok(Written { folder, json, signature, html, json_blake3 })
+}
+
+/// Writes `proof` into a new folder in `parent`, signed as reports are; answers the folder.
+pub fn write_proof(
+    parent: &Path,
+    proof: &LockProof,
+    sign: impl FnOnce(&[u8]) -> anyhow::Result<String>,
+) -> Result<PathBuf, WriteError> {
+    check_id(&proof.proof_id)?;
+    let folder = parent.join(proof.folder_name());
+    let mut json =
+        serde_json::to_vec_pretty(proof).map_err(|error| WriteError::Render(error.to_string()))?;
+    json.push(b'\n');
+    let signature = sign(&json).map_err(WriteError::Sign)?;
+    let files = [(PROOF_JSON, &json[..]), (PROOF_SIGNATURE, signature.as_bytes())];
+    write_folder(parent, &folder, &files)?;
+    Ok(folder)
 }
 
 fn check_id(id: &str) -> Result<(), WriteError> {

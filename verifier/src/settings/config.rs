@@ -10,6 +10,7 @@ use keephold_vault::ids::Fingerprint;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Depth;
+use super::prober::ProberTable;
 
 /// The file's name in the usual places.
 pub const FILE: &str = "verify.toml";
@@ -44,6 +45,11 @@ pub struct Config {
     pub max_shrink_percent: u8,
     /// Objects read at once.
     pub concurrency: Option<usize>,
+    /// How long in seconds before its end a lock that should last longer is warned about.
+    #[serde(rename = "lock_lead", deserialize_with = "seconds")]
+    pub lock_lead_s: u64,
+    /// The credential of `prove-lock`.
+    pub prober: ProberTable,
     /// Jobs that must have good backups.
     pub job: Vec<ExpectedJob>,
     /// Where the file was read.
@@ -68,6 +74,8 @@ impl Default for Config {
             pg_bin_dir: None,
             max_shrink_percent: 50,
             concurrency: None,
+            lock_lead_s: 7 * 24 * 3600,
+            prober: ProberTable::default(),
             job: Vec::new(),
             path: None,
             text: None,
@@ -119,7 +127,12 @@ impl Config {
 }
 
 /// A length of time such as `26h` or `7d`, in seconds.
-fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    seconds(deserializer).map(Some)
+}
+
+/// The same where there always is one.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let span: Span = text.parse().map_err(|e| {
         de::Error::custom(format!("\"{text}\" is no length of time, for example \"26h\": {e}"))
@@ -129,7 +142,6 @@ fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
     u64::try_from(length.as_secs())
         .ok()
         .filter(|&s| s > 0)
-        .map(Some)
         .ok_or_else(|| de::Error::custom(format!("\"{text}\" must be more than nothing")))
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod level;
+pub mod prober;
 mod signers;
 
 pub use config::{Config, ExpectedJob, FILE, TEMPLATE};
@@ -77,6 +78,10 @@ pub struct Settings {
     pub max_shrink_percent: u8,
     /// Only these jobs; all if there are none.
     pub only: Vec<(String, String)>,
+    /// How long in seconds before its end a lock that should last longer is warned about.
+    pub lock_lead_s: u64,
+    /// The greatest age in seconds that the newest proof of locks may have.
+    pub proof_max_age_s: Option<u64>,
     /// BLAKE3 of the configuration file, or of what the command line says in its place.
     pub config_blake3: String,
 }
@@ -133,6 +138,8 @@ impl Settings {
             jobs: config.job.clone(),
             max_shrink_percent: config.max_shrink_percent,
             only: over.only.clone(),
+            lock_lead_s: config.lock_lead_s,
+            proof_max_age_s: config.prober.max_age_s,
             config_blake3: match &config.text {
                 Some(text) => blake3::hash(text.as_bytes()).to_hex().to_string(),
                 None => {

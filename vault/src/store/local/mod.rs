@@ -11,6 +11,7 @@ mod attribute;
 mod folder;
 mod listing;
 mod object;
+mod probe;
 mod sidecar;
 
 use std::ops::Range;

@@ -5,7 +5,6 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::client::{Answer, Call, Client};
 use super::refusal::Refusal;
-use super::sums::Sums;
 use super::xml::Node;
 use crate::store::{Lock, LockMode, LockPolicy, StoreError};
 
@@ -52,13 +51,17 @@ pub(super) fn stronger(a: LockMode, b: LockMode) -> LockMode {
     }
 }
 
-/// The body of PutObjectRetention.
-pub(super) fn retention_document(lock: Lock) -> Bytes {
+/// The body of PutObjectRetention; without a lock it asks for the one that is there to be lifted.
+pub(super) fn retention_document(lock: Option<Lock>) -> Bytes {
+    let inner = lock.map_or_else(String::new, |lock| {
+        format!(
+            "<Mode>{}</Mode><RetainUntilDate>{}</RetainUntilDate>",
+            word(lock.mode),
+            whole_seconds(lock.until)
+        )
+    });
     Bytes::from(format!(
-        "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{}</Mode>\
-         <RetainUntilDate>{}</RetainUntilDate></Retention>",
-        word(lock.mode),
-        lock.until
+        "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{inner}</Retention>"
     ))
 }
 
@@ -155,11 +158,6 @@ pub(super) async fn ask_versioning(client: &Client) -> Result<Result<bool, Strin
         return Ok(Err(format!("the bucket's versioning can't be read: {}", refusal.words())));
     }
     Err(refusal.error(&client.target, &call.action, "the bucket"))
-}
-
-/// The checksums of a document to send.
-pub(super) fn sums_of(document: &Bytes) -> Sums {
-    Sums::now(document)
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ mod credentials;
 mod endpoint;
 mod listing;
 mod locking;
+mod probe;
 mod profile;
 mod refusal;
+mod settings;
 mod sums;
 mod write;
 mod xml;
@@ -27,11 +29,12 @@ use self::endpoint::Endpoint;
 use self::locking::BucketLock;
 use self::profile::Profile;
 use self::refusal::Refusal;
+use self::sums::Sums;
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
-    Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError,
-    Stored, Strength, Version, VersionId,
+    BucketSettings, Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
+    StoreError, Stored, Strength, Version, VersionId,
 };
 
 /// A vault in a bucket.
@@ -142,8 +145,8 @@ impl S3Store {
         lock: Lock,
     ) -> Result<(), StoreError> {
         let path = self.path(key);
-        let document = locking::retention_document(lock);
-        let sums = locking::sums_of(&document);
+        let document = locking::retention_document(Some(lock));
+        let sums = Sums::now(&document);
         let call = Call::new("PUT", Some(&path), "extend the lock of", &named(key, Some(version)))
             .query("retention", "")
             .query("versionId", &version.0)
@@ -328,6 +331,10 @@ impl Store for S3Store {
             default_retention: lock.default_retention,
             notes,
         })
+    }
+
+    async fn settings(&self) -> Result<BucketSettings, StoreError> {
+        settings::ask(&self.client, &self.root).await
     }
 
     fn clock_offset_ms(&self) -> Option<i64> {

@@ -60,7 +60,7 @@ impl S3Store {
         Ok(Stored { key: key.clone(), version, lock })
     }
 
-    async fn put_object(
+    pub(super) async fn put_object(
         &self,
         key: &ObjectKey,
         body: &Bytes,
@@ -83,7 +83,7 @@ impl S3Store {
         self.client.send(&call).await
     }
 
-    fn write_error(&self, key: &ObjectKey, answer: &Answer, locked: bool) -> StoreError {
+    pub(super) fn write_error(&self, key: &ObjectKey, answer: &Answer, locked: bool) -> StoreError {
         let refusal = Refusal::of(answer);
         let words = refusal.words();
         let about_lock = words.contains("ObjectLock")

@@ -115,6 +115,8 @@ fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
         jobs: Vec::new(),
         max_shrink_percent: 50,
         only: Vec::new(),
+        lock_lead_s: 7 * 24 * 3600,
+        proof_max_age_s: None,
         config_blake3: "00".repeat(32),
     }
 }

@@ -132,6 +132,21 @@ catalogue! {
     /// Versioning is suspended, or Object Lock is not enabled on the bucket.
     BUCKET_SETTINGS = "KH-LOCK-010", Lock, High, "The bucket's settings do not allow locks",
         "Enable versioning and Object Lock; where that's only possible at creation, create a new bucket and replicate.";
+    /// Locks were tried with a credential that was not seen to have the right to break them, or none was tried for longer than the configuration allows. So that locks hold is not known.
+    LOCK_NOT_PROVEN = "KH-LOCK-011", Lock, Warning, "It is not proven that locks hold",
+        "Run `keephold-verify prove-lock` with the prober's credential, which may put, delete, set locks and bypass governance below `canary/`.";
+    /// The target accepted an object that was to be locked and kept no lock, or can't lock at all.
+    LOCK_NOT_KEPT = "KH-LOCK-012", Lock, Critical, "The target keeps no locks",
+        "Do not rely on this target: make a bucket with Object Lock, and move the vault there.";
+    /// What a snapshot needs will lose its lock soon, and before the snapshot expires: it can then be deleted.
+    LOCK_RUNS_OUT = "KH-LOCK-013", Lock, High, "A snapshot's protection runs out before it expires",
+        "Run the job again with `keephold backup`, which extends the locks of all that it uses; extend those of the rest by hand, or copy the snapshot to another vault.";
+    /// A setting of the bucket is not as the previous report found it.
+    SETTINGS_CHANGED = "KH-LOCK-014", Lock, Warning, "The bucket's settings have changed",
+        "Check that the change was approved, and who made it; undo it if not.";
+    /// A lifecycle rule expires or removes what lies in the vault, as soon as no lock forbids it any more.
+    LIFECYCLE_EXPIRES = "KH-LOCK-015", Lock, High, "A lifecycle rule deletes what is in the vault",
+        "Take the rule away, or bound it to a prefix outside the vault: only `keephold prune` knows what is still needed.";
 
     // Integrity: bytes read back.
     /// The stored bytes of an object do not hash to its name: it is corrupt or was replaced.

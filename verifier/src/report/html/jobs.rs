@@ -103,6 +103,7 @@ fn facts(job: &Job) -> Vec<Fact> {
             job.last_restore_test.map_or_else(|| "none known".to_owned(), words::day),
         ),
     ];
+    facts.extend(protected(job));
     if !job.missing_seqs.is_empty() {
         facts.push(classed("Missing records", numbers(&job.missing_seqs), "bad"));
     }
@@ -133,8 +134,11 @@ fn run(run: &Run) -> RunRow {
     {
         (false, ..) => ("no snapshot".to_owned(), "none"),
         (true, None, _) => ("not checked".to_owned(), "warn"),
-        (true, Some(_), None) => ("not locked".to_owned(), "bad"),
-        (true, Some(fully), Some(until)) => (words::day(until), if fully { "ok" } else { "bad" }),
+        (true, Some(_), None) => (format!("not locked; {}", coverage(run)), "bad"),
+        (true, Some(true), Some(until)) => (words::day(until), "ok"),
+        (true, Some(false), Some(until)) => {
+            (format!("{}; {}", words::day(until), coverage(run)), "bad")
+        }
     };
     RunRow {
         seq: run.seq,
@@ -158,6 +162,33 @@ fn run(run: &Run) -> RunRow {
         locked_class,
         record: run.record_blake3.chars().take(12).collect(),
     }
+}
+
+/// How much of a run is locked until it expires: `52 of 60 objects (87 % of bytes) until it expires`.
+fn coverage(run: &Run) -> String {
+    match run.lock_coverage {
+        Some(held) => format!(
+            "{} of {} objects ({} of bytes) until it expires",
+            words::count(held.objects_locked),
+            words::count(held.objects),
+            words::percent(held.bytes_locked, held.bytes)
+        ),
+        None => "how much of it is not known".to_owned(),
+    }
+}
+
+/// Until when the newest snapshot is protected whole.
+fn protected(job: &Job) -> Option<Fact> {
+    let run = job.runs.shown.iter().find(|run| run.status.has_snapshot())?;
+    let (text, class) = match (run.is_locked(), run.lock_until) {
+        (None, _) => ("not checked".to_owned(), "warn"),
+        (Some(true), Some(until)) => (format!("fully locked until {}", words::minute(until)), ""),
+        (Some(_), Some(until)) => {
+            (format!("fully locked until {} only; {}", words::minute(until), coverage(run)), "bad")
+        }
+        (Some(_), None) => (format!("not fully locked; {}", coverage(run)), "bad"),
+    };
+    Some(classed("Newest snapshot", text, class))
 }
 
 fn status_class(status: RunStatus) -> &'static str {

@@ -2,7 +2,9 @@
 
 use super::facts::{Fact, classed, fact, or_unknown};
 use super::findings::state_class;
-use crate::report::model::{Level, LevelState, Report, Strength};
+use crate::report::model::{
+    Level, LevelState, ProbeResult, ProofVerdict, Report, SettingResult, Strength,
+};
 use crate::report::words;
 
 /// A statement that can be quoted.
@@ -33,7 +35,7 @@ pub(super) fn statements(report: &Report) -> Vec<Statement> {
 
 fn immutability(report: &Report) -> Statement {
     let strength = report.target.strength;
-    let broken = report.lock_probes.iter().any(|probe| !probe.ok);
+    let broken = report.lock_probes.iter().any(|probe| probe.result == ProbeResult::Broken);
     let text = if broken {
         "NOT IMMUTABLE. A lock was broken when it was tried (below): this target's locks do not hold.".to_owned()
     } else {
@@ -169,8 +171,43 @@ pub(super) fn probes(report: &Report) -> Vec<Row> {
                 probe.expected.clone(),
                 probe.actual.clone(),
             ],
-            class: if probe.ok { "ok" } else { "bad" },
-            word: if probe.ok { "held" } else { "BROKEN" },
+            class: match probe.result {
+                ProbeResult::Held => "ok",
+                ProbeResult::Broken => "bad",
+                ProbeResult::NotProven => "warn",
+                ProbeResult::Control => "none",
+            },
+            word: words::probe_result(probe.result),
+        })
+        .collect()
+}
+
+/// The proof that the attempts are from, in one sentence.
+pub(super) fn proof(report: &Report) -> Option<Row> {
+    let proof = report.lock_proof.as_ref()?;
+    let (class, word) = match proof.verdict {
+        ProofVerdict::Held => ("ok", "held"),
+        ProofVerdict::Broken => ("bad", "BROKEN"),
+        ProofVerdict::NotProven => ("warn", "not proven"),
+        ProofVerdict::Advisory => ("warn", "advisory"),
+    };
+    let text = format!("{}, at {}.", proof.headline, words::minute(proof.finished));
+    Some(Row { cells: vec![text, proof.proof_id.clone(), proof.blake3.clone()], class, word })
+}
+
+pub(super) fn settings(report: &Report) -> Vec<Row> {
+    report
+        .target
+        .settings
+        .iter()
+        .map(|setting| Row {
+            cells: vec![
+                setting.name.replace('_', " "),
+                setting.value.clone().unwrap_or_default(),
+                setting.blake3.as_deref().unwrap_or_default().chars().take(12).collect(),
+            ],
+            class: if setting.result == SettingResult::NotReadable { "warn" } else { "none" },
+            word: words::setting_result(setting.result),
         })
         .collect()
 }

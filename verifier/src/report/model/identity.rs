@@ -63,8 +63,36 @@ pub struct Target {
     pub object_lock: Option<bool>,
     /// The bucket's own default retention, if it has one.
     pub default_retention: Option<DefaultRetention>,
+    /// The bucket's settings as they were found; empty for targets that have none.
+    #[serde(default)]
+    pub settings: Vec<BucketSetting>,
     /// What else is to be known about the target's protection, in plain words.
     pub notes: Vec<String>,
+}
+
+/// One setting of a bucket, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketSetting {
+    /// Its name: `versioning`, `object_lock`, `lifecycle`, `policy`, `public_access_block`, `acl`.
+    pub name: String,
+    /// Whether it is set, and could be read.
+    pub result: SettingResult,
+    /// What it is set to, or the server's words why it can't be read; cut where it is very long.
+    pub value: Option<String>,
+    /// BLAKE3 of the whole of what it is set to.
+    pub blake3: Option<String>,
+}
+
+/// Whether a setting is set, and could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingResult {
+    /// It is set.
+    Set,
+    /// There is none.
+    NotSet,
+    /// It can't be read with this credential, or this server doesn't know it.
+    NotReadable,
 }
 
 /// What keeps a stored object from being changed or deleted before its time, from nothing to the strongest.

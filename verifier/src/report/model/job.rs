@@ -103,6 +103,22 @@ pub struct Run {
     pub lock_until: Option<Timestamp>,
     /// Whether all objects that it needs are locked at least until it expires; `null` if that wasn't checked.
     pub locked_fully: Option<bool>,
+    /// How much of what it needs is locked until it expires; `null` if that wasn't checked.
+    #[serde(default)]
+    pub lock_coverage: Option<LockCoverage>,
+}
+
+/// How much of what a run needs is locked until it expires, in the mode that was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockCoverage {
+    /// Objects that it needs: packs, index segments and its record.
+    pub objects: u64,
+    /// Those that are locked until it expires.
+    pub objects_locked: u64,
+    /// Bytes in the objects that it needs.
+    pub bytes: u64,
+    /// Bytes in those that are locked until it expires.
+    pub bytes_locked: u64,
 }
 
 impl Run {

@@ -7,17 +7,21 @@
 mod identity;
 mod job;
 mod level;
+mod lock_proof;
 mod proof;
 mod restore;
 mod stored;
 
 pub use identity::{
-    Clock, DefaultRetention, LockMode, Period, Policy, PreviousReport, Signer, Strength, Target,
-    Tool,
+    BucketSetting, Clock, DefaultRetention, LockMode, Period, Policy, PreviousReport,
+    SettingResult, Signer, Strength, Target, Tool,
 };
-pub use job::{Gap, Job, JobKind, Run, RunStatus};
+pub use job::{Gap, Job, JobKind, LockCoverage, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
-pub use proof::{Coverage, Encryption, LockProbe, OffsiteCopy, Recipient, Unprotected};
+pub use lock_proof::{LockProof, NamedProof, PROOF_SCHEMA, ProofVerdict};
+pub use proof::{
+    Coverage, Encryption, LockProbe, OffsiteCopy, ProbeResult, Recipient, Unprotected,
+};
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
 };
@@ -66,6 +70,9 @@ pub struct Report {
     pub restore_tests: Vec<RestoreTest>,
     /// Attempts to break a lock, which must all have been refused.
     pub lock_probes: Vec<LockProbe>,
+    /// The proof that these attempts are from, the newest in the folder of reports; `null` if there is none.
+    #[serde(default)]
+    pub lock_proof: Option<NamedProof>,
     /// How the data is encrypted, and who can read it.
     pub encryption: Encryption,
     /// Copies of this vault elsewhere.

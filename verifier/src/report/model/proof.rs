@@ -18,6 +18,22 @@ pub struct LockProbe {
     pub actual: String,
     /// Whether that is right.
     pub ok: bool,
+    /// What it shows.
+    pub result: ProbeResult,
+}
+
+/// What an attempt shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeResult {
+    /// The lock held, against a credential that may do this to what isn't locked.
+    Held,
+    /// The lock did not hold.
+    Broken,
+    /// It was refused, and the lock may not be why.
+    NotProven,
+    /// No attack: it shows that the credential may do this where no lock forbids it.
+    Control,
 }
 
 /// How the data is encrypted.

@@ -23,6 +23,11 @@ pub(crate) fn failing() -> Report {
     report.copies[0].objects_present = Some(18_011);
     report.lock_probes[0].actual = "deleted".to_owned();
     report.lock_probes[0].ok = false;
+    report.lock_probes[0].result = ProbeResult::Broken;
+    if let Some(proof) = &mut report.lock_proof {
+        proof.verdict = ProofVerdict::Broken;
+        proof.headline = "THE LOCK WAS BROKEN".to_owned();
+    }
     let restore = &mut report.levels[5];
     restore.state = LevelState::CouldNotCheck;
     restore.reason = Some(

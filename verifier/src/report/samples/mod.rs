@@ -168,6 +168,7 @@ pub(super) fn base() -> Report {
         },
         restore_tests: vec![parts::postgres_restore(), parts::directory_restore()],
         lock_probes: parts::lock_probes(),
+        lock_proof: Some(parts::lock_proof()),
         encryption: parts::encryption(),
         copies: vec![OffsiteCopy {
             url: "s3://acme-backups-dr/prod".to_owned(),

@@ -44,6 +44,12 @@ pub(super) fn daily_runs(host: &str, job: &str, newest_seq: u64, number: u64) ->
                 expires: Some(started + days(kept)),
                 lock_until: Some(started + days(kept) + SignedDuration::from_mins(90)),
                 locked_fully: Some(true),
+                lock_coverage: Some(LockCoverage {
+                    objects: 1_204,
+                    objects_locked: 1_204,
+                    bytes: 19_800_412_551,
+                    bytes_locked: 19_800_412_551,
+                }),
             }
         })
         .collect()
@@ -94,8 +100,37 @@ pub(super) fn target() -> Target {
         versioning: Some(true),
         object_lock: Some(true),
         default_retention: Some(DefaultRetention { mode: LockMode::Compliance, days: 7 }),
+        settings: settings(),
         notes: vec!["The bucket's policy bounds the remaining retention at 400 days.".to_owned()],
     }
+}
+
+fn settings() -> Vec<BucketSetting> {
+    let set = |name: &str, value: &str| BucketSetting {
+        name: name.to_owned(),
+        result: SettingResult::Set,
+        value: Some(value.to_owned()),
+        blake3: Some(hash(value)),
+    };
+    vec![
+        set("versioning", "Status=Enabled"),
+        set(
+            "object_lock",
+            "ObjectLockEnabled=Enabled Rule(DefaultRetention(Days=7 Mode=COMPLIANCE))",
+        ),
+        BucketSetting {
+            name: "lifecycle".to_owned(),
+            result: SettingResult::NotSet,
+            value: None,
+            blake3: None,
+        },
+        BucketSetting {
+            name: "policy".to_owned(),
+            result: SettingResult::NotReadable,
+            value: Some("AccessDenied: Access Denied".to_owned()),
+            blake3: None,
+        },
+    ]
 }
 
 pub(super) fn policy() -> Policy {
@@ -223,6 +258,16 @@ pub(super) fn directory_restore() -> RestoreTest {
     }
 }
 
+pub(super) fn lock_proof() -> NamedProof {
+    NamedProof {
+        proof_id: "5d2c7be0913f".to_owned(),
+        finished: at("2026-11-23T04:01:12Z"),
+        blake3: hash("proof"),
+        verdict: ProofVerdict::Held,
+        headline: "The lock held against all 3 attempts to break it".to_owned(),
+    }
+}
+
 pub(super) fn lock_probes() -> Vec<LockProbe> {
     ["delete the locked version", "shorten the lock", "bypass governance"]
         .map(|action| LockProbe {
@@ -232,6 +277,7 @@ pub(super) fn lock_probes() -> Vec<LockProbe> {
             expected: "refused".to_owned(),
             actual: "refused".to_owned(),
             ok: true,
+            result: ProbeResult::Held,
         })
         .to_vec()
 }
