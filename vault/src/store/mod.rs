@@ -11,6 +11,7 @@ mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod open;
+mod permissions;
 mod s3;
 mod target;
 
@@ -25,7 +26,8 @@ use jiff::Timestamp;
 pub use error::StoreError;
 pub use key::{KEY_LEN_MAX, ObjectKey, Prefix};
 pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
-pub use open::{Env, create_target, ensure_lockable, open_prune, open_store};
+pub use open::{Env, create_target, ensure_lockable, open_prune, open_store, permissions};
+pub use permissions::{Permissions, Right, Verdict};
 pub use target::{Secret, TargetOptions, TargetUrl};
 
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.

@@ -6,6 +6,7 @@ mod credentials;
 mod endpoint;
 mod listing;
 mod locking;
+mod permissions;
 mod profile;
 mod refusal;
 mod sums;
