@@ -39,6 +39,8 @@ enum Command {
     Dump(Box<commands::dump::DumpArgs>),
     Diff(Box<commands::diff::DiffArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
+    Doctor(Box<commands::doctor::DoctorArgs>),
+    Policy(commands::policy::PolicyArgs),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +74,8 @@ fn main() -> ExitCode {
                 commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
             Command::CheckConfig(args) => commands::check_config::run(&args),
+            Command::Doctor(args) => commands::doctor::run(&args).await,
+            Command::Policy(args) => commands::policy::run(&args),
         }
     });
     match result {
