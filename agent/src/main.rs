@@ -43,6 +43,8 @@ enum Command {
     Replicate(Box<commands::replicate::ReplicateArgs>),
     Prune(Box<commands::prune::PruneArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
+    Doctor(Box<commands::doctor::DoctorArgs>),
+    Policy(commands::policy::PolicyArgs),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
             Command::Replicate(args) => commands::replicate::run(&args, quiet).await,
             Command::Prune(args) => commands::prune::run(&args, &mut stdout()).await,
             Command::CheckConfig(args) => commands::check_config::run(&args),
+            Command::Doctor(args) => commands::doctor::run(&args).await,
+            Command::Policy(args) => commands::policy::run(&args),
         }
     });
     match result {

@@ -49,7 +49,7 @@ impl OpenVault {
 }
 
 /// Reads the `vault.json` that the host has pinned, past newer versions and delete markers that may hide it.
-async fn true_config(
+pub(crate) async fn true_config(
     store: &dyn Store,
     keys: &HostKeys,
 ) -> Result<(VaultConfig, Option<VersionId>)> {

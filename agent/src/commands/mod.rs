@@ -3,12 +3,14 @@
 pub(crate) mod backup;
 pub(crate) mod check_config;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod init;
 mod json;
 pub(crate) mod ls;
 pub(crate) mod replicate;
 pub(crate) mod prune;
+pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 mod table;

@@ -13,6 +13,7 @@ mod lock;
 pub mod memory;
 mod open;
 mod probe;
+mod permissions;
 mod s3;
 mod settings;
 mod target;
@@ -32,6 +33,8 @@ pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
 pub use open::{Env, create_target, ensure_lockable, open_probe, open_prune, open_store};
 pub use probe::{Answer, Attack, CANARIES, Probe};
 pub use settings::{BucketSettings, Setting, SettingState};
+pub use open::{Env, create_target, ensure_lockable, open_prune, open_store, permissions};
+pub use permissions::{Permissions, Right, Verdict};
 pub use target::{Secret, TargetOptions, TargetUrl};
 
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::local::LocalStore;
 use super::s3::S3Store;
 use super::s3::clock::check_offset;
 use super::target::{TargetOptions, TargetUrl};
 use super::{LockPolicy, Probe, Protection, Prune, Store, StoreError};
+use super::{LockPolicy, Permissions, Protection, Prune, Store, StoreError};
 
 /// A look-up of environment variables; `&|name| std::env::var(name).ok()` in programs.
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Send + Sync);
@@ -98,4 +101,23 @@ pub async fn ensure_lockable(
         check_offset(store.clock_offset_ms(), &store.url())?;
     }
     Ok(protection)
+}
+
+/// What a credential may do with a target, tried without changing anything there; `None` for a local folder, where
+/// file permissions say it all. `longest` is the end of the longest lock that a run of now would set.
+///
+/// # Errors
+/// As [`open_store`], and [`StoreError`] where the target can't be asked.
+pub async fn permissions(
+    url: &TargetUrl,
+    options: &TargetOptions,
+    env: Env<'_>,
+    longest: Timestamp,
+) -> Result<Option<Permissions>, StoreError> {
+    match url {
+        TargetUrl::S3 { .. } => {
+            S3Store::open(url, options, env)?.permissions(longest).await.map(Some)
+        }
+        TargetUrl::Local { .. } => Ok(None),
+    }
 }

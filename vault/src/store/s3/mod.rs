@@ -7,6 +7,7 @@ mod endpoint;
 mod listing;
 mod locking;
 mod probe;
+mod permissions;
 mod profile;
 mod refusal;
 mod settings;
