@@ -9,6 +9,8 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::Error;
+pub use crate::identity::Identities;
+use crate::identity::missing_plugin;
 use crate::ids::VaultId;
 use crate::keys::{RunKey, VaultSecret};
 
@@ -101,7 +103,7 @@ impl Recipients {
                 age::plugin::RecipientPluginV1::new(&kind, &plugins, &[], age::NoCallbacks)
                     .map_err(|e| Error::BadKey {
                         what: format!("a recipient of the plugin age-plugin-{kind}"),
-                        why: e.to_string(),
+                        why: missing_plugin(&e),
                     })?;
             keys.push(Box::new(plugin));
         }
@@ -129,80 +131,6 @@ impl Recipients {
     /// The recipients as text, as each run's record names them.
     pub fn names(&self) -> &[String] {
         &self.names
-    }
-}
-
-/// Who reads: the secret identities of restore, verifier or escrow.
-#[derive(Clone)]
-pub struct Identities(Arc<[Box<dyn age::Identity + Send + Sync>]>);
-
-impl fmt::Debug for Identities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identities({} …)", self.0.len())
-    }
-}
-
-impl Identities {
-    /// Reads an age identity file: `AGE-SECRET-KEY-1…` or `AGE-PLUGIN-…` lines, `#` comments.
-    ///
-    /// # Errors
-    /// [`Error::BadKey`] if a line is none, or if there is none at all. The message never holds key material.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut keys: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
-        let mut plugins: Vec<age::plugin::Identity> = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            if let Ok(key) = age::x25519::Identity::from_str(line) {
-                keys.push(Box::new(key));
-            } else if let Ok(key) = age::plugin::Identity::from_str(line) {
-                plugins.push(key);
-            } else {
-                let why = if line.starts_with("age1") {
-                    "it is a public recipient, not the secret identity (AGE-SECRET-KEY-1…)"
-                } else if line.starts_with("age-encryption.org/")
-                    || line.contains("BEGIN AGE ENCRYPTED FILE")
-                {
-                    "it is itself encrypted; decrypt it with `age -d` first"
-                } else {
-                    "it is no age identity (AGE-SECRET-KEY-1…), or it has a typing error"
-                };
-                return Err(Error::BadKey {
-                    what: format!("the identity in line {}", number + 1),
-                    why: why.into(),
-                });
-            }
-        }
-        let mut kinds: Vec<String> = plugins.iter().map(|p| p.plugin().to_owned()).collect();
-        kinds.sort();
-        kinds.dedup();
-        for kind in kinds {
-            let plugin = age::plugin::IdentityPluginV1::new(&kind, &plugins, age::NoCallbacks)
-                .map_err(|e| Error::BadKey {
-                    what: format!("an identity of the plugin age-plugin-{kind}"),
-                    why: e.to_string(),
-                })?;
-            keys.push(Box::new(plugin));
-        }
-        if keys.is_empty() {
-            return Err(Error::BadKey {
-                what: "the identity".into(),
-                why: "the file holds none".into(),
-            });
-        }
-        Ok(Self(keys.into()))
-    }
-
-    /// Draws a new identity; answers its recipient and the identity as text.
-    pub fn generate() -> (String, Zeroizing<String>) {
-        use age::secrecy::ExposeSecret;
-        let identity = age::x25519::Identity::generate();
-        (
-            identity.to_public().to_string(),
-            Zeroizing::new(identity.to_string().expose_secret().to_owned()),
-        )
     }
 }
 
@@ -234,11 +162,16 @@ pub fn seal(keys: &RunKeys, recipients: &Recipients) -> Result<Vec<u8>, Error> {
 pub fn open(sealed: &[u8], identities: &Identities, what: &str) -> Result<RunKeys, Error> {
     let damaged = |why: String| Error::damaged(format!("the envelope of {what}"), why);
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(|e| damaged(e.to_string()))?;
-    let list = identities.0.iter().map(|k| k.as_ref() as &dyn age::Identity);
+    let list = identities.iter().map(|k| k as &dyn age::Identity);
     let reader = decryptor.decrypt(list).map_err(|e| match e {
         age::DecryptError::NoMatchingKeys => {
             Error::WrongIdentity { what: what.into(), detail: String::new() }
         }
+        // A key that isn't plugged in says nothing about the envelope.
+        age::DecryptError::Plugin(errors) => Error::BadKey {
+            what: "the identity of an age plugin".into(),
+            why: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        },
         other => damaged(other.to_string()),
     })?;
     let mut plaintext = Zeroizing::new(Vec::with_capacity(PLAINTEXT_LEN + 1));

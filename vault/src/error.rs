@@ -69,6 +69,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A signature fits, but its key was not to be believed when it was made.
+    #[error("the signature of {what} came too early or too late: {why}")]
+    SignedOutOfTime {
+        /// The object.
+        what: String,
+        /// Which time, and which were allowed.
+        why: String,
+    },
     /// A key, recipient or identity that was given can't be used.
     #[error("{what} can't be used: {why}")]
     BadKey {
@@ -132,6 +140,9 @@ impl Error {
             Self::Signature { .. } => {
                 Some("add the host's public key to the allowed signers only if you trust it")
             }
+            Self::SignedOutOfTime { .. } => Some(
+                "if that key was revoked, someone else has it: believe nothing that it signed since then",
+            ),
             _ => None,
         }
     }

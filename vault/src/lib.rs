@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`ids`], [`limits`], [`error`] | names, bounds, errors |
 //! | [`config`] | `vault.json` |
-//! | [`keys`], [`envelope`], [`sign`] | secrets and what is derived from them; age; SSH signatures |
+//! | [`keys`], [`envelope`], [`identity`], [`sign`] | secrets and what is derived from them; age; SSH signatures |
 //! | [`chunk`], `frame`, [`seal`], [`pack`] | from bytes to packs, and back |
 //! | [`index`] | which blob lies where |
 //! | [`content`], [`tree`] | files and snapshots |
@@ -32,6 +32,7 @@ pub mod content;
 pub mod envelope;
 pub mod error;
 mod frame;
+pub mod identity;
 pub mod ids;
 pub mod index;
 pub mod keys;

@@ -1,13 +1,16 @@
 //! Signatures: SSH signatures with Ed25519 keys, which `ssh-keygen -Y verify` checks on any machine
 //! (OpenSSH's `PROTOCOL.sshsig`).
 
-use std::fmt;
-use std::str::FromStr;
+mod allowed;
 
-use ssh_key::{Algorithm, Fingerprint, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use std::fmt;
+
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+
+pub use allowed::{AllowedSigners, Signer, line, time_option};
 
 /// What a signature is for: one made for records is worth nothing on a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Purpose {
     Record,
     /// A verifier's report.
     Report,
+    /// What a verifier found out beside its reports: an escrow drill.
+    Evidence,
 }
 
 impl Purpose {
@@ -24,6 +29,7 @@ impl Purpose {
         match self {
             Self::Record => "keephold-record",
             Self::Report => "keephold-report",
+            Self::Evidence => "keephold-evidence",
         }
     }
 }
@@ -118,107 +124,15 @@ impl VerifyingKey {
         self.0.to_openssh().unwrap_or_default()
     }
 
+    /// What was written behind it: whose it is.
+    pub fn comment(&self) -> &str {
+        self.0.comment()
+    }
+
     /// Its fingerprint as `ssh-keygen -l` prints it (`SHA256:…`).
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
-}
-
-/// Whose signatures are believed: the lines of an OpenSSH allowed-signers file.
-#[derive(Debug, Clone, Default)]
-pub struct AllowedSigners(Vec<(String, VerifyingKey)>);
-
-impl AllowedSigners {
-    /// Reads `PRINCIPAL [OPTIONS] ssh-ed25519 KEY [COMMENT]` lines, and plain `.pub` lines (whose comment then is
-    /// the principal).
-    ///
-    /// # Errors
-    /// [`Error::BadKey`] naming the line that is none.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut signers = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let bad = |why: String| Error::BadKey {
-                what: format!("line {} of the allowed signers", number + 1),
-                why,
-            };
-            let at = line.find("ssh-").ok_or_else(|| bad("no ssh-… key stands in it".into()))?;
-            let key = PublicKey::from_str(&line[at..]).map_err(|e| bad(e.to_string()))?;
-            if key.algorithm() != Algorithm::Ed25519 {
-                return Err(bad(format!(
-                    "keys of type {} are not used by Keephold",
-                    key.algorithm()
-                )));
-            }
-            let principal =
-                line[..at].split_whitespace().next().unwrap_or(key.comment()).to_owned();
-            signers.push((principal, VerifyingKey(key)));
-        }
-        Ok(Self(signers))
-    }
-
-    /// Whether nobody is believed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// One of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &VerifyingKey)> {
-        self.0.iter().map(|(name, key)| (name.as_str(), key))
-    }
-
-    /// Checks an armoured signature of `message`; answers the principal whose it is.
-    ///
-    /// # Errors
-    /// [`Error::Signature`] if it is broken, made for another purpose, or by nobody in the list.
-    pub fn check(
-        &self,
-        purpose: Purpose,
-        message: &[u8],
-        signature: &str,
-        what: &str,
-    ) -> Result<Signer, Error> {
-        let bad = |why: String| Error::Signature { what: what.into(), why };
-        let text = signature;
-        let signature =
-            SshSig::from_pem(text).map_err(|e| bad(format!("it can't be read ({e})")))?;
-        // Another spelling of the same signature would make a twin of what it stands in, without any key.
-        if signature.to_pem(LineEnding::LF).ok().as_deref() != Some(text) {
-            return Err(bad("it is not spelt as such signatures are".into()));
-        }
-        let found: Fingerprint =
-            PublicKey::from(signature.public_key().clone()).fingerprint(HashAlg::Sha256);
-        let signer = self.0.iter().find(|(_, key)| key.0.key_data() == signature.public_key());
-        let Some((name, key)) = signer else {
-            return Err(bad(format!("its key {found} is not among the allowed signers")));
-        };
-        key.0.verify(purpose.namespace(), message, &signature).map_err(|_| {
-            bad(format!("it does not fit the bytes, or was made for another purpose (key {found})"))
-        })?;
-        Ok(Signer { principal: name.clone(), fingerprint: found.to_string() })
-    }
-}
-
-impl Signer {
-    /// Whether this is who may sign for a host: a principal in the allowed signers is a list of names with commas
-    /// between them; `*` stands for any host, and `keephold@db1` for `db1`.
-    pub fn speaks_for(&self, host: &str) -> bool {
-        self.principal
-            .split(',')
-            .any(|name| name == "*" || name.strip_prefix("keephold@").unwrap_or(name) == host)
-    }
-}
-
-/// Who signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signer {
-    /// The name in the allowed signers.
-    pub principal: String,
-    /// The key's fingerprint (`SHA256:…`).
-    pub fingerprint: String,
 }
 
 #[cfg(test)]
@@ -234,31 +148,23 @@ mod tests {
         let signers =
             AllowedSigners::parse(&format!("# hosts\ndb1 {}\n", key.public().to_openssh()))
                 .unwrap();
-        let signer = signers.check(Purpose::Record, b"message", &signature, "it").unwrap();
+        let signer = signers.check(Purpose::Record, b"message", &signature, "it", None).unwrap();
         assert_eq!(
             (signer.principal.as_str(), signer.fingerprint.as_str()),
             ("db1", key.public().fingerprint().as_str())
         );
         assert!(signer.speaks_for("db1") && !signer.speaks_for("db2"));
-        assert!(signers.check(Purpose::Record, b"massage", &signature, "it").is_err());
+        assert!(signers.check(Purpose::Record, b"massage", &signature, "it", None).is_err());
         for respelt in
             [format!("{signature}\n"), signature.replace('\n', "\r\n"), format!(" {signature}")]
         {
-            assert!(signers.check(Purpose::Record, b"message", &respelt, "it").is_err());
+            assert!(signers.check(Purpose::Record, b"message", &respelt, "it", None).is_err());
         }
-        assert!(signers.check(Purpose::Report, b"message", &signature, "it").is_err());
+        assert!(signers.check(Purpose::Report, b"message", &signature, "it", None).is_err());
         let stranger =
             SigningKey::generate("x").unwrap().sign(Purpose::Record, b"message").unwrap();
-        let error = signers.check(Purpose::Record, b"message", &stranger, "it").unwrap_err();
+        let error = signers.check(Purpose::Record, b"message", &stranger, "it", None).unwrap_err();
         assert!(error.to_string().contains("not among the allowed signers"), "{error}");
-        assert!(signers.check(Purpose::Record, b"message", "nonsense", "it").is_err());
-    }
-
-    #[test]
-    fn plain_pub_lines_will_do() {
-        let key = SigningKey::generate("db2").unwrap();
-        let signers = AllowedSigners::parse(&key.public().to_openssh()).unwrap();
-        assert_eq!(signers.iter().next().map(|(name, _)| name), Some("db2"));
-        assert!(AllowedSigners::parse("nonsense\n").is_err());
+        assert!(signers.check(Purpose::Record, b"message", "nonsense", "it", None).is_err());
     }
 }

@@ -103,6 +103,7 @@ impl ReadVault {
                 // Said loudly: what follows is older than what was asked for.
                 Err(
                     error @ (Error::Signature { .. }
+                    | Error::SignedOutOfTime { .. }
                     | Error::Damaged { .. }
                     | Error::OtherVault { .. }),
                 ) => {
@@ -138,7 +139,7 @@ impl ReadVault {
     pub(crate) async fn open_record(&self, found: &FoundRecord) -> Result<RunRecord, Error> {
         let sealed = self.vault.read_record(&found.key).await?;
         if let Some(signers) = &self.signers {
-            sealed.check_signature(signers)?;
+            sealed.check_signature(signers, Some(found.modified))?;
         }
         self.vault.open_record(sealed, &self.opener).await
     }

@@ -189,16 +189,21 @@ impl SealedRecord {
         self.bytes.split_at(self.signed_len)
     }
 
-    /// Checks the signature, and that its signer may speak for the host whose record it is; needs no secret.
+    /// Checks the signature, and that its signer may speak for the host whose record it is; needs no secret. `at` is
+    /// when the store took the record, if its key's time is to count.
     ///
     /// # Errors
-    /// [`Error::Signature`].
-    pub fn check_signature(&self, signers: &AllowedSigners) -> Result<Signer, Error> {
+    /// [`Error::Signature`]; [`Error::SignedOutOfTime`].
+    pub fn check_signature(
+        &self,
+        signers: &AllowedSigners,
+        at: Option<Timestamp>,
+    ) -> Result<Signer, Error> {
         let (message, signature) = self.signed();
         let what = format!("record {}", self.key);
         let signature = std::str::from_utf8(signature)
             .map_err(|_| Error::Signature { what: what.clone(), why: "it is no text".into() })?;
-        let signer = signers.check(Purpose::Record, message, signature, &what)?;
+        let signer = signers.check(Purpose::Record, message, signature, &what, at)?;
         if signer.speaks_for(&self.key.host) {
             Ok(signer)
         } else {
@@ -302,7 +307,7 @@ mod tests {
         assert_eq!(back.open(VAULT, &secret).unwrap(), record());
         assert_eq!((back.envelope(), back.hash), (&b"envelope"[..], sealed.hash));
         let signers = AllowedSigners::parse(&signing.public().to_openssh()).unwrap();
-        assert_eq!(back.check_signature(&signers).unwrap().principal, "db1");
+        assert_eq!(back.check_signature(&signers, None).unwrap().principal, "db1");
 
         // The same bytes under another run's name, or other bytes under this name, are refused.
         let moved = RecordKey { seq: 8, ..key.clone() };

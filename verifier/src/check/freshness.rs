@@ -84,6 +84,12 @@ fn record(run: &Run, findings: &mut Findings) {
             );
             findings.add(&code::SIGNER_UNKNOWN, &key, summary, Some(why.clone()));
         }
+        Ok(Facts { believed: Believed::OutOfTime(why), .. }) => {
+            let summary = format!(
+                "The record of {name} is signed by a key that was not to be believed when the record arrived."
+            );
+            findings.add(&code::SIGNER_REVOKED, &key, summary, Some(why.clone()));
+        }
         Ok(_) => {}
     }
 }

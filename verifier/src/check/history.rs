@@ -224,9 +224,9 @@ async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
         }
     };
     let (opener, signers) = (context.opener.clone(), context.settings.signers.clone());
-    let fingerprint = context.vault.fingerprint();
+    let (fingerprint, arrived) = (context.vault.fingerprint(), found.modified);
     let (size, opened) = tokio::task::spawn_blocking(move || {
-        let believed = signers.check(&sealed);
+        let believed = signers.check(&sealed, arrived);
         (sealed.bytes.len() as u64, opener.record(&sealed, &fingerprint).map(|run| (run, believed)))
     })
     .await?;

@@ -158,7 +158,7 @@ fn one(run: &Run, before: Option<&Run>, lock: RunLock) -> model::Run {
             signature_ok: matches!(facts.believed, Believed::Yes(_)),
             signer: match &facts.believed {
                 Believed::Yes(signer) => Some(signer.clone()),
-                Believed::Bad(_) | Believed::Unknown(_) => None,
+                Believed::Bad(_) | Believed::Unknown(_) | Believed::OutOfTime(_) => None,
             },
             expires: facts.tree.is_some().then_some(facts.retention.expires),
             ..base

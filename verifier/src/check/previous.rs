@@ -144,7 +144,7 @@ fn read(folder: &Path, key: &VerifyingKey) -> Result<(Vec<u8>, Box<Report>), Str
     };
     let (json, signature) = (file(JSON)?, file(SIGNATURE)?);
     let own = AllowedSigners::parse(&key.to_openssh()).map_err(|error| error.to_string())?;
-    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the report")
+    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the report", None)
         .map_err(|error| error.to_string())?;
     let report = serde_json::from_slice(&json)
         .map_err(|error| format!("{JSON} can't be understood: {error}"))?;

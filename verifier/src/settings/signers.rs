@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use keephold_cli::exit::usage;
 use keephold_vault::Error;
 use keephold_vault::record::SealedRecord;
@@ -21,6 +22,8 @@ pub enum Believed {
     Bad(String),
     /// It may fit, but this key isn't believed, or not for this host.
     Unknown(String),
+    /// It fits, but its key's time had not come or was over when the target got the record.
+    OutOfTime(String),
 }
 
 impl Signers {
@@ -49,16 +52,18 @@ impl Signers {
         Ok(Self(AllowedSigners::parse(text)?))
     }
 
-    /// Checks a record's signature, and that the signer may sign for the record's host.
-    pub fn check(&self, record: &SealedRecord) -> Believed {
+    /// Checks a record's signature, and that the signer may sign for the record's host, at the time when the target got
+    /// the record: what the record says itself, whoever stole the key chooses.
+    pub fn check(&self, record: &SealedRecord, arrived: Timestamp) -> Believed {
         // The library tells these apart by its words only.
         let unknown = |why: &str| {
             why.contains("not among the allowed signers") || why.contains("may not sign for host")
         };
-        match record.check_signature(&self.0) {
+        match record.check_signature(&self.0, Some(arrived)) {
             Ok(signer) => Believed::Yes(signer.principal),
             Err(Error::Signature { why, .. }) if unknown(&why) => Believed::Unknown(why),
             Err(Error::Signature { why, .. }) => Believed::Bad(why),
+            Err(Error::SignedOutOfTime { why, .. }) => Believed::OutOfTime(why),
             Err(other) => Believed::Bad(other.to_string()),
         }
     }

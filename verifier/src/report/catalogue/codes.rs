@@ -64,6 +64,10 @@ catalogue! {
     RECORD_UNREADABLE = "KH-REC-006", Freshness, High, "Record can't be read",
         "If the object is damaged, see the findings for it; if a newer agent wrote it, upgrade the verifier.";
 
+    /// A run's record reached the target when its key had been revoked, or before the key's time had come.
+    SIGNER_REVOKED = "KH-REC-007", Freshness, Critical, "Record is signed by a revoked key",
+        "Someone else has the host's old key and a credential for the vault: revoke the credential. Restore from runs before it, or from those that the new key signed.";
+
     // The vault as a whole.
     /// The fingerprint of `vault.json` is not the pinned one: the vault was replaced or its settings were changed.
     VAULT_ALTERED = "KH-VAULT-001", Presence, Critical, "vault.json is not the pinned one",
