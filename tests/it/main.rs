@@ -18,7 +18,7 @@ mod dumps;
 mod golden;
 mod interrupted;
 mod packaging;
-mod replicate;
 mod prune;
+mod replicate;
 mod support;
 mod tidy;

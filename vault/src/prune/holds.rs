@@ -104,7 +104,7 @@ impl Holds {
         let newest = settings.newest.max(1);
         let mut candidates = Vec::with_capacity(records.len());
         let mut read = futures::stream::iter(records)
-            .map(|found| async move { (read_one(vault, key, signers, &found.key).await, found) })
+            .map(|found| async move { (read_one(vault, key, signers, &found).await, found) })
             .buffered(READS);
         while let Some((read, found)) = read.next().await {
             report.records += 1;
@@ -231,14 +231,14 @@ async fn read_one(
     vault: &Vault,
     key: &PrunerKey,
     signers: &AllowedSigners,
-    name: &RecordKey,
+    found: &FoundRecord,
 ) -> Result<Read, Error> {
-    let sealed = match vault.read_record(name).await {
+    let sealed = match vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
         Err(error) if concerns_object(&error) => return Ok(Read::Unreadable(error)),
         Err(error) => return Err(error),
     };
-    let believed = sealed.check_signature(signers);
+    let believed = sealed.check_signature(signers, Some(found.modified));
     Ok(match (open(vault, key, &sealed), believed) {
         (Ok(record), Ok(_)) => Read::Sound(record),
         (Ok(record), Err(error)) => Read::NotBelieved(record, error),

@@ -12,8 +12,8 @@ mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod open;
-mod probe;
 mod permissions;
+mod probe;
 mod s3;
 mod settings;
 mod target;
@@ -30,11 +30,12 @@ pub use calls::Calls;
 pub use error::StoreError;
 pub use key::{KEY_LEN_MAX, ObjectKey, Prefix};
 pub use lock::{Lock, LockMode, LockPolicy, Protection, Strength};
-pub use open::{Env, create_target, ensure_lockable, open_probe, open_prune, open_store};
+pub use open::{
+    Env, create_target, ensure_lockable, open_probe, open_prune, open_store, permissions,
+};
+pub use permissions::{Permissions, Right, Verdict};
 pub use probe::{Answer, Attack, CANARIES, Probe};
 pub use settings::{BucketSettings, Setting, SettingState};
-pub use open::{Env, create_target, ensure_lockable, open_prune, open_store, permissions};
-pub use permissions::{Permissions, Right, Verdict};
 pub use target::{Secret, TargetOptions, TargetUrl};
 
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.

@@ -8,8 +8,7 @@ use super::local::LocalStore;
 use super::s3::S3Store;
 use super::s3::clock::check_offset;
 use super::target::{TargetOptions, TargetUrl};
-use super::{LockPolicy, Probe, Protection, Prune, Store, StoreError};
-use super::{LockPolicy, Permissions, Protection, Prune, Store, StoreError};
+use super::{LockPolicy, Permissions, Probe, Protection, Prune, Store, StoreError};
 
 /// A look-up of environment variables; `&|name| std::env::var(name).ok()` in programs.
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Send + Sync);

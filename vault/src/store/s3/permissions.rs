@@ -315,7 +315,7 @@ impl Probe<'_> {
             }
             Err(error) => return Err(error),
         }
-        let document = locking::retention_document(later(1));
+        let document = locking::retention_document(Some(later(1)));
         let sums = Sums::now(&document);
         let call =
             Call::new("PUT", Some(&path), "shorten the lock of", &named(key, Some(&version)))
