@@ -233,11 +233,16 @@ impl Config {
                 return Err(usage(format!("two jobs are called '{}'", job.name)));
             }
         }
-        retention_of!(self.retention).read("[retention]")?;
+        self.lengths()?;
         keep(&self.retention.evidence, "retention.evidence")?;
         self.prices.check()?;
         self.check_replicas()?;
         Ok(jobs)
+    }
+
+    /// For how long runs are kept whose job says nothing else.
+    pub(crate) fn lengths(&self) -> Result<Lengths> {
+        retention_of!(self.retention).read("[retention]")
     }
 
     fn check_replicas(&self) -> Result<()> {
@@ -262,11 +267,8 @@ impl Config {
 
     fn job(&self, name: &str, own: &Settings<'_>, source: Source) -> Result<Job> {
         sound_name(name, "a job")?;
-        let keep = if own.is_empty() {
-            retention_of!(self.retention).read("[retention]")?
-        } else {
-            own.read(&format!("job '{name}'"))?
-        };
+        let keep =
+            if own.is_empty() { self.lengths()? } else { own.read(&format!("job '{name}'"))? };
         Ok(Job { name: name.into(), source, keep })
     }
 }

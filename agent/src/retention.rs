@@ -137,6 +137,16 @@ impl Lengths {
         classes.iter().skip(1).rev().copied()
     }
 
+    /// The length of the longest class.
+    pub(crate) fn longest(&self) -> SignedDuration {
+        match self {
+            Self::All(length) => *length,
+            Self::Classes(classes) => {
+                classes.last().map_or(SignedDuration::ZERO, |(_, length)| *length)
+            }
+        }
+    }
+
     /// For people: `35d`, or `daily 14d, weekly 56d`.
     pub(crate) fn in_words(&self) -> String {
         let days = |length: SignedDuration| match length.as_hours() {

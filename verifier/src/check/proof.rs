@@ -88,7 +88,7 @@ fn read(folder: &Path, context: &Context<'_>) -> Result<(String, LockProof), Str
     let (json, signature) = (file(PROOF_JSON)?, file(PROOF_SIGNATURE)?);
     let key = context.settings.report_key.public();
     let own = AllowedSigners::parse(&key.to_openssh()).map_err(|error| error.to_string())?;
-    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the proof")
+    own.check(Purpose::Report, &json, &String::from_utf8_lossy(&signature), "the proof", None)
         .map_err(|error| error.to_string())?;
     let proof = serde_json::from_slice(&json)
         .map_err(|error| format!("{PROOF_JSON} can't be understood: {error}"))?;

@@ -18,6 +18,7 @@ use keephold_cli::target::TargetArgs;
 
 use self::check::Examination;
 use crate::config::{self, Config, FILE};
+use crate::retention::Lengths;
 
 /// Examine this host's set-up, its credential and its vault, and say how to mend what is wrong.
 ///
@@ -63,11 +64,12 @@ struct Needs {
 impl Needs {
     fn of(config: &Config) -> Result<Self> {
         let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
-        let default = config::keep(&config.retention.keep, "retention.keep")?;
-        let keeps: Vec<_> = config.jobs()?.iter().map(|job| job.keep).collect();
+        let default = config.lengths()?;
+        let keeps: Vec<_> = config.jobs()?.into_iter().map(|job| job.keep).collect();
+        let longest = keeps.iter().map(Lengths::longest).max().unwrap_or(default.longest());
         Ok(Self {
-            shortest: keeps.iter().copied().min().unwrap_or(default),
-            longest: keeps.iter().copied().fold(default.max(evidence), Ord::max),
+            shortest: keeps.iter().map(|k| k.base().1).min().unwrap_or(default.base().1),
+            longest: longest.max(evidence),
         })
     }
 }
