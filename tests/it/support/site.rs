@@ -274,7 +274,9 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        unlock(&self.path("vault"));
+        for vault in ["vault", "copy"] {
+            unlock(&self.path(vault));
+        }
     }
 }
 

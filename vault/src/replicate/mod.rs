@@ -108,6 +108,8 @@ pub async fn replicate(
     };
     let config = Prefix::exact(&ObjectKey::vault_config());
     job.pass(&config, Missing::Copy, false).await?;
+    // Nothing is of use without it.
+    Vault::open(Arc::clone(target), Some(&vault.fingerprint())).await?;
     let records = job.pass(&Prefix::runs(), Missing::Later, false).await?;
     let compare = !records.is_empty() && settings.policy != LockPolicy::None;
     job.pass(&config, Missing::Copy, compare).await?;

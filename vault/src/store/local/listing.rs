@@ -74,12 +74,19 @@ pub(super) fn objects<'a>(
 fn read(writer: &Writer, path: &str) -> Result<Vec<Entry>, StoreError> {
     let failed = |e| writer.root.error("list", path, e);
     writer.root.check()?;
+    // One object alone is found in its folder.
+    let single = path.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, single) = path.split_at(single);
     let dir = match writer.root.dir(path) {
         Ok(dir) => dir,
-        // A local folder keeps no versions, so nobody needs the listing of one object.
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         Err(e) => return Err(failed(e)),
     };
+    if !single.is_empty() {
+        let Some(key) = ObjectKey::parse(&format!("{path}{single}")) else { return Ok(Vec::new()) };
+        let found = look(&dir, single, key).map_err(failed)?;
+        return Ok(found.into_iter().filter(|e| matches!(e, Entry::Object(_))).collect());
+    }
     let mut entries = Vec::new();
     for entry in fs::Dir::read_from(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
