@@ -15,8 +15,9 @@ use crate::support::{Place, Site, verify};
 fn prune(site: &Site, arguments: &[&str]) -> Program {
     let safe = site.path("safe");
     if !safe.join("pruner.key").exists() {
-        let export = site.program("keephold", "home", &["prune", "--export-key"]);
-        export.arg(safe.join("pruner.key")).arg("--keys").arg(site.path("keys")).run().ok();
+        let export = format!("--export-key={}", safe.join("pruner.key").display());
+        let export = site.program("keephold", "home", &["prune", &export]);
+        export.arg("--keys").arg(site.path("keys")).run().ok();
     }
     site.program("keephold", "pruner", &["prune", "--json", "--grace", "1s"])
         .arg("--key")
