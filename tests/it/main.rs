@@ -18,5 +18,6 @@ mod dumps;
 mod golden;
 mod interrupted;
 mod packaging;
+mod prove;
 mod support;
 mod tidy;
