@@ -20,5 +20,6 @@ mod interrupted;
 mod packaging;
 mod prune;
 mod replicate;
+mod prove;
 mod support;
 mod tidy;

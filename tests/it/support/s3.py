@@ -50,6 +50,18 @@ def policy(s3, request):
     s3.put_bucket_policy(Bucket=request["bucket"], Policy=json.dumps(request["policy"]))
 
 
+def lifecycle(s3, request):
+    rule = {
+        "ID": "tidy",
+        "Status": "Enabled",
+        "Filter": {"Prefix": request["prefix"]},
+        "Expiration": {"Days": request["days"]},
+    }
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=request["bucket"], LifecycleConfiguration={"Rules": [rule]}
+    )
+
+
 def versions(s3, request):
     found = []
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=request["bucket"], Prefix=request["prefix"]):

@@ -84,6 +84,12 @@ pub(crate) fn policy(place: Place, bucket: &str, policy: &Value) {
     ask(place, "", json!({"do": "policy", "bucket": bucket, "policy": policy})).unwrap();
 }
 
+/// A rule that ends what lies below a prefix.
+pub(crate) fn lifecycle(place: Place, bucket: &str, prefix: &str, days: u32) {
+    let request = json!({"do": "lifecycle", "bucket": bucket, "prefix": prefix, "days": days});
+    ask(place, "", request).unwrap();
+}
+
 /// All versions whose keys begin so, newest first for each key.
 pub(crate) fn versions(place: Place, bucket: &str, prefix: &str) -> Vec<Version> {
     let found =

@@ -18,6 +18,8 @@ const MOMENT: SignedDuration = SignedDuration::from_secs(8);
 const LONGER: SignedDuration = SignedDuration::from_secs(60);
 /// What a canary holds; random beyond this, so that another version can't be taken for it.
 const TEXT: &str = "A canary of Keephold: it may be deleted once its lock has ended.\n";
+/// What should come of an attack.
+const UNHARMED: &str = "refused, or the locked version unharmed";
 /// Most versions that are looked at when old canaries are removed.
 const TIDY_MAX: usize = 1000;
 
@@ -99,6 +101,9 @@ impl<'a> Session<'a> {
             return Ok(Held::NotAsked);
         };
         self.may_delete(mode).await?;
+        if matches!(self.store.protection().await, Ok(p) if p.object_lock == Some(false)) {
+            return Ok(Held::NotKept("Object Lock is not enabled on the bucket".to_owned()));
+        }
         let asked = lock(mode, self.proving.lock_for);
         match self.store.put_canary(&self.key, self.body.clone(), Some(asked)).await {
             Ok(version) => self.version = version,
@@ -189,6 +194,7 @@ impl<'a> Session<'a> {
     async fn relocks(&mut self, held: Lock) -> Result<()> {
         let soon = Timestamp::now() + SignedDuration::from_secs(30);
         let shorter = Some(Lock { until: soon, ..held });
+        let mut before = Some(held);
         for (what, lock, bypass) in [
             ("shorten the lock", shorter, false),
             ("shorten the lock, bypassing governance", shorter, true),
@@ -208,7 +214,16 @@ impl<'a> Session<'a> {
             let entitled = self.may.relock && (!bypass || self.may.bypass);
             // What counts is what the target keeps, not what it says.
             let now = self.store.retention(&self.key, self.version.as_ref()).await?;
-            let weaker = now.is_none_or(|now| now.until < held.until || now.mode != held.mode);
+            let was = std::mem::replace(&mut before, now);
+            let weaker = was.is_some_and(|was| {
+                now.is_none_or(|now| now.until < was.until || now.mode != was.mode)
+            });
+            // To clear a lock is no request that every server knows: where it isn't, nobody can clear one so.
+            let unknown = lock.is_none() && matches!(answer, Answer::Failed(_));
+            if unknown && !weaker {
+                self.record(what, UNHARMED, &answer, ProbeResult::Held);
+                continue;
+            }
             self.tried(what, &answer, weaker, entitled);
         }
         Ok(())
@@ -278,7 +293,7 @@ impl<'a> Session<'a> {
             Answer::Refused(_) if entitled => ProbeResult::Held,
             Answer::Refused(_) | Answer::Failed(_) => ProbeResult::NotProven,
         };
-        self.record(what, "refused, or the locked version unharmed", answer, result);
+        self.record(what, UNHARMED, answer, result);
     }
 
     fn record(&mut self, what: &str, expected: &str, answer: &Answer, result: ProbeResult) {
@@ -291,6 +306,9 @@ impl<'a> Session<'a> {
                 format!("refused, perhaps by the credential's policy alone: {words}")
             }
             (Answer::Refused(words), _) => format!("refused: {words}"),
+            (Answer::Failed(words), ProbeResult::Held) => {
+                format!("not a request that this server knows ({words}); the lock is as it was")
+            }
             (Answer::Failed(words), _) => format!("failed for another reason: {words}"),
         };
         self.attempts.push(LockProbe {
