@@ -84,6 +84,16 @@ pub(crate) fn policy(place: Place, bucket: &str, policy: &Value) {
     ask(place, "", json!({"do": "policy", "bucket": bucket, "policy": policy})).unwrap();
 }
 
+/// Any of boto3's calls, as a role. Gives the version that a PutObject answered.
+pub(crate) fn call(
+    place: Place,
+    role: &str,
+    operation: &str,
+    arguments: &Value,
+) -> Result<Value, String> {
+    ask(place, role, json!({"do": "call", "operation": operation, "arguments": arguments}))
+}
+
 /// All versions whose keys begin so, newest first for each key.
 pub(crate) fn versions(place: Place, bucket: &str, prefix: &str) -> Vec<Version> {
     let found =
