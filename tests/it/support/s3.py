@@ -107,6 +107,10 @@ def set_retention(s3, request):
     s3.put_object_retention(**named(request), Retention=lock, **bypass)
 
 
+def call(s3, request):
+    return getattr(s3, request["operation"])(**request["arguments"]).get("VersionId")
+
+
 for line in sys.stdin:
     request = json.loads(line)
     try:

@@ -9,6 +9,7 @@ use super::client::{Answer, Call};
 use super::locking::{self, BucketLock};
 use super::refusal::Refusal;
 use super::sums::Sums;
+use super::xml::Node;
 use super::{S3Store, named};
 use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
 
@@ -32,10 +33,16 @@ impl S3Store {
         if conditional && !answer.is_success() {
             let refusal = Refusal::of(&answer);
             if matches!(answer.status, 409 | 412) {
-                match self.adopt(key, &body, &sums, lock).await {
+                let adopted = match self.adopt(key, &body, &sums, lock).await {
+                    Err(StoreError::Denied { .. }) => {
+                        self.adopt_unread(key, &body, &sums, lock).await
+                    }
+                    other => other,
+                };
+                match adopted {
                     Ok(Some(stored)) => return Ok(stored),
-                    // It isn't there after all (a delete marker, a race), or this credential may not look: then
-                    // the bytes are written once more, as a version whose lock is known.
+                    // It isn't there after all (a delete marker, a race), or this credential may not even list:
+                    // then the bytes are written once more, as a version whose lock is known.
                     Ok(None) | Err(StoreError::Denied { .. }) => {
                         answer = self.put_object(key, &body, &sums, lock, false).await?;
                     }
@@ -209,5 +216,40 @@ impl S3Store {
             (Some(asked), _) => self.extend(key, version.as_ref(), asked.until).await?,
         };
         Ok(Some(Stored { key: key.clone(), version, lock: held }))
+    }
+
+    /// The same for a credential that may list versions but not read them, as an agent's with packs: a version of the
+    /// same length whose ETag is the MD5 of these bytes. To make another object with it, one would have to find a
+    /// second preimage of MD5, of bytes that are sealed with a key that nobody else knows.
+    async fn adopt_unread(
+        &self,
+        key: &ObjectKey,
+        body: &Bytes,
+        sums: &Sums,
+        lock: Option<Lock>,
+    ) -> Result<Option<Stored>, StoreError> {
+        let path = self.path(key);
+        let call = Call::new("GET", None, "list the versions of", key.as_str())
+            .query("versions", "")
+            .query("prefix", &*path);
+        let doc = Node::parse(&self.send(&call).await?.body).unwrap_or_default();
+        let (etag, size) = (hex::encode(sums.md5), body.len().to_string());
+        for node in doc.children.iter().filter(|node| node.name == "Version") {
+            let text = |name| node.text_at(&[name]).unwrap_or_default();
+            let same = text("Key") == path
+                && text("Size") == size
+                && text("ETag").trim_matches('"') == etag
+                && !matches!(text("VersionId"), "" | "null");
+            if !same {
+                continue;
+            }
+            let version = VersionId(text("VersionId").to_owned());
+            let held = match lock {
+                None => None,
+                Some(asked) => self.extend(key, Some(&version), asked.until).await?,
+            };
+            return Ok(Some(Stored { key: key.clone(), version: Some(version), lock: held }));
+        }
+        Ok(None)
     }
 }

@@ -1,0 +1,9 @@
+output "roles" {
+  description = "The ARN of each role."
+  value       = { for name, role in aws_iam_role.role : name => role.arn }
+}
+
+output "vault" {
+  description = "The vault's URL."
+  value       = trimsuffix("s3://${var.bucket}/${local.prefix}", "/")
+}
