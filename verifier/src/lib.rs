@@ -8,10 +8,13 @@
 //! - [`commands`]: the command line.
 //! - [`settings`]: the configuration file under the command line.
 //! - [`check`]: one module a check.
+//! - [`drill`]: does the identity in the safe still open everything?
 //! - [`report`]: the document that a verification leaves behind, as JSON, as a page and as text.
 
 pub mod check;
 pub mod commands;
+pub mod drill;
+mod evidence;
 pub mod report;
 pub mod settings;
 mod stop;

@@ -16,7 +16,7 @@ use super::lock::Locks;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, Objects,
+    Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode, Objects,
     Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target,
     Tool, Verdict,
 };
@@ -32,6 +32,7 @@ pub(super) struct Parts<'a> {
     pub(super) integrity: Integrity,
     pub(super) locks: Locks,
     pub(super) restore_tests: Vec<RestoreTest>,
+    pub(super) escrow_drill: Option<EscrowDrill>,
 }
 
 impl<'a> Parts<'a> {
@@ -46,6 +47,7 @@ impl<'a> Parts<'a> {
             integrity: Integrity::default(),
             locks: Locks::default(),
             restore_tests: Vec::new(),
+            escrow_drill: None,
         }
     }
 
@@ -91,6 +93,7 @@ impl<'a> Parts<'a> {
             lock_probes: Vec::new(),
             copies: Vec::new(),
             coverage: Coverage::default(),
+            escrow_drill: self.escrow_drill,
             previous_report: self.previous.named(),
             signer: signer(context),
         };
@@ -183,6 +186,13 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// When an escrow drill last opened everything with a recipient's identity.
+    fn last_used(&self, public_key: &str) -> Option<Timestamp> {
+        let drill = self.escrow_drill.as_ref()?;
+        let whole = drill.jobs_opened == drill.jobs;
+        (whole && drill.recipient.as_deref() == Some(public_key)).then_some(drill.finished)
+    }
+
     fn encryption(&self, history: &History) -> Encryption {
         let mut recipients: BTreeMap<String, Recipient> = BTreeMap::new();
         for run in history.newest() {
@@ -192,7 +202,7 @@ impl<'a> Parts<'a> {
                     public_key: public_key.clone(),
                     label: None,
                     jobs: Vec::new(),
-                    last_used: None,
+                    last_used: self.last_used(public_key),
                 });
                 recipient.jobs.push(format!("{}/{}", run.found.key.host, run.found.key.job));
             }

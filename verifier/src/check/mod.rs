@@ -12,6 +12,7 @@
 mod assemble;
 mod content;
 mod context;
+mod escrow;
 mod findings;
 mod freshness;
 mod history;
@@ -114,6 +115,8 @@ async fn verify_vault(
     };
     let mut parts = assemble::Parts::new(&context, &previous);
     parts.levels.push(freshness::check(&context, &history, &previous, &mut findings));
+
+    parts.escrow_drill = escrow::check(&context, &mut findings);
 
     let stored = inventory::check(&context, &history, &previous, &mut findings).await?;
     parts.levels.extend(stored.levels);

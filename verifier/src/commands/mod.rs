@@ -1,6 +1,7 @@
 //! The command line: one module a command.
 
 mod check_config;
+mod escrow_drill;
 mod init;
 mod run;
 mod verify_report;
@@ -28,6 +29,7 @@ pub struct Cli {
 enum Command {
     Init(init::InitArgs),
     Run(Box<run::RunArgs>),
+    EscrowDrill(Box<escrow_drill::EscrowDrillArgs>),
     CheckConfig(check_config::CheckConfigArgs),
     VerifyReport(verify_report::VerifyReportArgs),
 }
@@ -47,6 +49,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args, cli.log.quiet).await,
+        Command::EscrowDrill(args) => escrow_drill::run(&args).await,
         Command::CheckConfig(args) => check_config::run(&args),
         Command::VerifyReport(args) => verify_report::run(&args),
     }
@@ -69,7 +72,7 @@ mod tests {
         Cli::command().debug_assert();
         let top = Cli::command().term_width(100).render_long_help().to_string();
         insta::assert_snapshot!("help", top);
-        for name in ["init", "run", "check-config", "verify-report"] {
+        for name in ["init", "run", "escrow-drill", "check-config", "verify-report"] {
             insta::assert_snapshot!(format!("help_{name}"), help(name));
         }
     }

@@ -44,6 +44,9 @@ pub struct Config {
     pub max_shrink_percent: u8,
     /// Objects read at once.
     pub concurrency: Option<usize>,
+    /// How old in seconds the last escrow drill may be.
+    #[serde(rename = "escrow_drill_every", deserialize_with = "length")]
+    pub escrow_drill_every_s: Option<u64>,
     /// Jobs that must have good backups.
     pub job: Vec<ExpectedJob>,
     /// Where the file was read.
@@ -68,6 +71,7 @@ impl Default for Config {
             pg_bin_dir: None,
             max_shrink_percent: 50,
             concurrency: None,
+            escrow_drill_every_s: None,
             job: Vec::new(),
             path: None,
             text: None,

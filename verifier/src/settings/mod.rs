@@ -77,6 +77,8 @@ pub struct Settings {
     pub max_shrink_percent: u8,
     /// Only these jobs; all if there are none.
     pub only: Vec<(String, String)>,
+    /// How old in seconds the last escrow drill may be, if one is expected.
+    pub escrow_drill_every_s: Option<u64>,
     /// BLAKE3 of the configuration file, or of what the command line says in its place.
     pub config_blake3: String,
 }
@@ -90,7 +92,10 @@ impl Settings {
         let lock_named = target.lock.is_some() || config.vault.lock.is_some();
         let target = target.resolve(&config.vault)?;
         let identities = match over.identities.identities.as_slice() {
-            [] => IdentityArgs { identities: config.identity.clone() },
+            [] => IdentityArgs {
+                identities: config.identity.clone(),
+                passphrase: over.identities.passphrase.clone(),
+            },
             _ => over.identities.clone(),
         };
         if identities.identities.is_empty() {
@@ -133,6 +138,7 @@ impl Settings {
             jobs: config.job.clone(),
             max_shrink_percent: config.max_shrink_percent,
             only: over.only.clone(),
+            escrow_drill_every_s: config.escrow_drill_every_s,
             config_blake3: match &config.text {
                 Some(text) => blake3::hash(text.as_bytes()).to_hex().to_string(),
                 None => {

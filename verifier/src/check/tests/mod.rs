@@ -115,6 +115,7 @@ fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
         jobs: Vec::new(),
         max_shrink_percent: 50,
         only: Vec::new(),
+        escrow_drill_every_s: None,
         config_blake3: "00".repeat(32),
     }
 }

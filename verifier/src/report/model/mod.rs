@@ -17,7 +17,7 @@ pub use identity::{
 };
 pub use job::{Gap, Job, JobKind, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
-pub use proof::{Coverage, Encryption, LockProbe, OffsiteCopy, Recipient, Unprotected};
+pub use proof::{Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, Recipient, Unprotected};
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
 };
@@ -72,6 +72,9 @@ pub struct Report {
     pub copies: Vec<OffsiteCopy>,
     /// What exists on the hosts, against what is backed up.
     pub coverage: Coverage,
+    /// The last drill with an identity that is kept offline; `null` if none was done.
+    #[serde(default)]
+    pub escrow_drill: Option<EscrowDrill>,
     /// The report before this one, so that none can be taken out unseen; `null` for the first.
     pub previous_report: Option<PreviousReport>,
     /// The key that signs this document.
