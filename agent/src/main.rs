@@ -38,6 +38,7 @@ enum Command {
     Restore(Box<commands::restore::RestoreArgs>),
     Dump(Box<commands::dump::DumpArgs>),
     Diff(Box<commands::diff::DiffArgs>),
+    Keys(Box<commands::keys::KeysArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
 }
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             Command::Diff(args) => {
                 commands::diff::run(&args, &args.read.open(true).await?, &mut stdout()).await
             }
+            Command::Keys(args) => commands::keys::run(&args),
             Command::CheckConfig(args) => commands::check_config::run(&args),
         }
     });
@@ -116,6 +118,9 @@ mod tests {
         for name in names.iter().filter(|n| *n != "help") {
             if let Some(page) = command.find_subcommand_mut(name) {
                 pages.push_str(&format!("\n{:=<100}\n{}", "", page.render_long_help()));
+                for below in page.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+                    pages.push_str(&format!("\n{:=<100}\n{}", "", below.render_long_help()));
+                }
             }
         }
         insta::assert_snapshot!("help", pages);

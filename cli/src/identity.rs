@@ -7,9 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use console::Term;
-use keephold_vault::identity::{
-    Ask, IDENTITY_FILE_MAX, Identities, is_protected, unprotect,
-};
+use keephold_vault::identity::{Ask, IDENTITY_FILE_MAX, Identities, is_protected, unprotect};
 use zeroize::Zeroizing;
 
 use crate::exit::usage;
@@ -40,12 +38,7 @@ pub struct IdentityArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct PassphraseArgs {
     /// File whose first line is the passphrase of a protected identity; asked for on the terminal otherwise.
-    #[arg(
-        long,
-        env = "KEEPHOLD_PASSPHRASE_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "KEEPHOLD_PASSPHRASE_FILE", hide_env_values = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 }
 
@@ -97,11 +90,9 @@ impl PassphraseArgs {
             .map(|folder| PathBuf::from(folder).join(CREDENTIAL))
             .filter(|path| path.is_file());
         if let Some(path) = self.passphrase_file.clone().or(credential) {
-            let text = Zeroizing::new(
-                std::fs::read_to_string(&path).with_context(|| {
-                    usage(format!("the passphrase file {} can't be read", path.display()))
-                })?,
-            );
+            let text = Zeroizing::new(std::fs::read_to_string(&path).with_context(|| {
+                usage(format!("the passphrase file {} can't be read", path.display()))
+            })?);
             let line = text.lines().next().unwrap_or_default();
             if line.is_empty() {
                 return Err(usage(format!("the first line of {} is empty", path.display())));

@@ -136,12 +136,13 @@ impl Identities {
         kinds.dedup();
         for kind in kinds {
             let callbacks = Callbacks(ask.clone());
-            let plugin = age::plugin::IdentityPluginV1::new(&kind, &plugins, callbacks).map_err(
-                |e| Error::BadKey {
-                    what: format!("an identity of the plugin age-plugin-{kind}"),
-                    why: missing_plugin(&e),
-                },
-            )?;
+            let plugin =
+                age::plugin::IdentityPluginV1::new(&kind, &plugins, callbacks).map_err(|e| {
+                    Error::BadKey {
+                        what: format!("an identity of the plugin age-plugin-{kind}"),
+                        why: missing_plugin(&e),
+                    }
+                })?;
             keys.push(Box::new(plugin));
         }
         if keys.is_empty() {
@@ -278,8 +279,7 @@ mod tests {
     fn protected_with(identity: &str, passphrase: &str, work: u8) -> Vec<u8> {
         let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
         recipient.set_work_factor(work);
-        let encryptor =
-            age::Encryptor::with_recipients(std::iter::once(&recipient as _)).unwrap();
+        let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as _)).unwrap();
         let mut file = Vec::new();
         let mut writer = encryptor.wrap_output(&mut file).unwrap();
         writer.write_all(identity.as_bytes()).unwrap();

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use keephold_vault::Error;
 use keephold_vault::content::Extent;
-use keephold_vault::read::{FoundRecord, Opener, ReadSettings, RecordScope, RunRecord, SnapshotReader, Vault};
+use keephold_vault::read::{
+    FoundRecord, Opener, ReadSettings, RecordScope, RunRecord, SnapshotReader, Vault,
+};
 use keephold_vault::record::{SealedRecord, Status};
 use keephold_vault::tree::EntryKind;
 use serde::{Deserialize, Serialize};
@@ -135,8 +137,7 @@ pub async fn drill(settings: &Settings, stop: &Stop) -> Result<Drill> {
     }
     let started = Timestamp::now();
     let pinned = settings.fingerprint.as_ref();
-    let vault =
-        Vault::open(settings.target.open()?, pinned).await.context("opening the vault")?;
+    let vault = Vault::open(settings.target.open()?, pinned).await.context("opening the vault")?;
     let found = vault.find_records(&RecordScope::default()).await;
     let mut jobs: BTreeMap<(String, String), Vec<FoundRecord>> = BTreeMap::new();
     for record in found.context("the records can't be listed")? {

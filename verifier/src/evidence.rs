@@ -69,7 +69,8 @@ pub(crate) fn newest<T: DeserializeOwned>(
 
 fn read<T: DeserializeOwned>(path: &Path, key: &VerifyingKey) -> Result<(T, String)> {
     let json = fs::read(path)?;
-    let signature = fs::read_to_string(signature_of(path)).context("its signature can't be read")?;
+    let signature =
+        fs::read_to_string(signature_of(path)).context("its signature can't be read")?;
     let own = AllowedSigners::parse(&key.to_openssh())?;
     own.check(Purpose::Evidence, &json, &signature, &path.display().to_string(), None)?;
     Ok((serde_json::from_slice(&json)?, blake3::hash(&json).to_hex().to_string()))

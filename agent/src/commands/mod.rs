@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod init;
 mod json;
+pub(crate) mod keys;
 pub(crate) mod ls;
 pub(crate) mod restore;
 pub(crate) mod snapshots;

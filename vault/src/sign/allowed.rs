@@ -135,7 +135,9 @@ impl Validity {
     fn told(self, at: Timestamp) -> String {
         match (self.before, self.after) {
             (Some(before), _) if at > before => {
-                format!("it was there at {at} at the latest, and its key was believed until {before} only")
+                format!(
+                    "it was there at {at} at the latest, and its key was believed until {before} only"
+                )
             }
             (_, Some(after)) => {
                 format!("it was there at {at}, and its key is believed from {after} on only")
@@ -313,12 +315,8 @@ mod tests {
     fn a_key_is_believed_in_its_time_only() {
         let key = SigningKey::generate("keephold@db1").unwrap();
         let signature = key.sign(Purpose::Record, b"m").unwrap();
-        let text = line(
-            "db1",
-            &key.public(),
-            at("2026-01-01T00:00:00Z"),
-            at("2026-11-23T19:44:03Z"),
-        );
+        let text =
+            line("db1", &key.public(), at("2026-01-01T00:00:00Z"), at("2026-11-23T19:44:03Z"));
         assert!(
             text.starts_with(
                 "db1 valid-after=\"20260101000000Z\",valid-before=\"20261123194403Z\" ssh-ed25519 "
@@ -340,10 +338,13 @@ mod tests {
         }
         assert!(check(None).is_ok());
         // The same key again, later: a second line, for a second time.
-        let twice = format!("{text}\n{}", line("db1", &key.public(), at("2027-01-01T00:00:00Z"), None));
+        let twice =
+            format!("{text}\n{}", line("db1", &key.public(), at("2027-01-01T00:00:00Z"), None));
         let twice = AllowedSigners::parse(&twice).unwrap();
         let check = |at| twice.check(Purpose::Record, b"m", &signature, "it", at);
-        assert!(check(at("2027-02-01T00:00:00Z")).is_ok() && check(at("2026-12-01T00:00:00Z")).is_err());
+        assert!(
+            check(at("2027-02-01T00:00:00Z")).is_ok() && check(at("2026-12-01T00:00:00Z")).is_err()
+        );
     }
 
     #[test]
@@ -357,7 +358,12 @@ mod tests {
         };
         assert!(check("namespaces=\"keephold-report,keephold-record\"").is_ok());
         assert!(check("namespaces=\"keephold-report\"").is_err());
-        for bad in ["cert-authority", "valid-befor=20260101", "valid-before=2026", "valid-before=20261301Z"] {
+        for bad in [
+            "cert-authority",
+            "valid-befor=20260101",
+            "valid-before=2026",
+            "valid-before=20261301Z",
+        ] {
             let error = check(bad).unwrap_err().to_string();
             assert!(error.contains("line 1"), "{bad}: {error}");
         }

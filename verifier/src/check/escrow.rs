@@ -50,9 +50,10 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) -> Option<Es
             drill.opened(),
             drill.jobs.len()
         );
-        let why = drill.jobs.iter().find_map(|job| {
-            Some(format!("{}/{}: {}", job.host, job.job, job.why.as_deref()?))
-        });
+        let why = drill
+            .jobs
+            .iter()
+            .find_map(|job| Some(format!("{}/{}: {}", job.host, job.job, job.why.as_deref()?)));
         findings.add(&code::ESCROW_FAILED, resource, summary, why);
     }
     Some(EscrowDrill {

@@ -17,7 +17,9 @@ pub use identity::{
 };
 pub use job::{Gap, Job, JobKind, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
-pub use proof::{Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, Recipient, Unprotected};
+pub use proof::{
+    Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, Recipient, Unprotected,
+};
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
 };
