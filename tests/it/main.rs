@@ -17,6 +17,7 @@ mod damage;
 mod dumps;
 mod golden;
 mod interrupted;
+mod keys;
 mod packaging;
 mod support;
 mod tidy;
