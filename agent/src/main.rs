@@ -42,6 +42,7 @@ enum Command {
     Diff(Box<commands::diff::DiffArgs>),
     Replicate(Box<commands::replicate::ReplicateArgs>),
     Prune(Box<commands::prune::PruneArgs>),
+    Keys(Box<commands::keys::KeysArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
     Doctor(Box<commands::doctor::DoctorArgs>),
     Policy(commands::policy::PolicyArgs),
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
             }
             Command::Replicate(args) => commands::replicate::run(&args, quiet).await,
             Command::Prune(args) => commands::prune::run(&args, &mut stdout()).await,
+            Command::Keys(args) => commands::keys::run(&args),
             Command::CheckConfig(args) => commands::check_config::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args).await,
             Command::Policy(args) => commands::policy::run(&args),
@@ -126,6 +128,9 @@ mod tests {
         for name in names.iter().filter(|n| *n != "help") {
             if let Some(page) = command.find_subcommand_mut(name) {
                 pages.push_str(&format!("\n{:=<100}\n{}", "", page.render_long_help()));
+                for below in page.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+                    pages.push_str(&format!("\n{:=<100}\n{}", "", below.render_long_help()));
+                }
             }
         }
         insta::assert_snapshot!("help", pages);

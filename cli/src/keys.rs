@@ -6,6 +6,7 @@
 //! | `vault.fingerprint` | which vault: the BLAKE3 of its `vault.json` |
 //! | `signing_key`, `signing_key.pub` | the host's Ed25519 key for its records, OpenSSH format |
 //! | `recipients` | whom runs are sealed to, one `age1…` a line |
+//! | `allowed_signers` | once the key was rotated: all keys that this host ever had, and when each counts |
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -132,6 +133,24 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("{} can't be written", path.display()))
+}
+
+/// Writes a file in the place of one that exists: whoever reads finds the old one or the new one, whole.
+///
+/// # Errors
+/// Names the file.
+pub fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    // What a crash left behind.
+    let _ = fs::remove_file(&new);
+    write_new(&new, text, mode)?;
+    fs::rename(&new, path).with_context(|| format!("{} can't be replaced", path.display()))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("{} can't be made to last", path.display()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod dumps;
 mod golden;
 mod interrupted;
 mod least_privilege;
+mod keys;
 mod packaging;
 mod prune;
 mod replicate;

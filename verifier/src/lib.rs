@@ -9,11 +9,14 @@
 //! - [`settings`]: the configuration file under the command line.
 //! - [`check`]: one module a check.
 //! - [`prove`]: attacks on the lock of a canary.
+//! - [`drill`]: does the identity in the safe still open everything?
 //! - [`report`]: the document that a verification leaves behind, as JSON, as a page and as text.
 
 pub mod check;
 pub mod commands;
 pub mod prove;
+pub mod drill;
+mod evidence;
 pub mod report;
 pub mod settings;
 mod stop;

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod init;
 mod json;
+pub(crate) mod keys;
 pub(crate) mod ls;
 pub(crate) mod policy;
 pub(crate) mod prune;

@@ -20,6 +20,9 @@ use crate::report::model::{
     Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, LockProof,
     NamedProof, Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer,
     Strength, Target, Tool, Verdict,
+    Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
+    Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer, Strength,
+    Target, Tool, Verdict,
 };
 
 /// What the checks found.
@@ -34,6 +37,7 @@ pub(super) struct Parts<'a> {
     pub(super) locks: Locks,
     pub(super) restore_tests: Vec<RestoreTest>,
     pub(super) proof: Option<(NamedProof, LockProof)>,
+    pub(super) escrow_drill: Option<EscrowDrill>,
 }
 
 impl<'a> Parts<'a> {
@@ -49,6 +53,7 @@ impl<'a> Parts<'a> {
             locks: Locks::default(),
             restore_tests: Vec::new(),
             proof: None,
+            escrow_drill: None,
         }
     }
 
@@ -97,6 +102,7 @@ impl<'a> Parts<'a> {
             lock_proof,
             copies: Vec::new(),
             coverage: Coverage::default(),
+            escrow_drill: self.escrow_drill,
             previous_report: self.previous.named(),
             signer: signer(&context.settings.report_key),
         };
@@ -190,6 +196,13 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// When an escrow drill last opened everything with a recipient's identity.
+    fn last_used(&self, public_key: &str) -> Option<Timestamp> {
+        let drill = self.escrow_drill.as_ref()?;
+        let whole = drill.jobs_opened == drill.jobs;
+        (whole && drill.recipient.as_deref() == Some(public_key)).then_some(drill.finished)
+    }
+
     fn encryption(&self, history: &History) -> Encryption {
         let mut recipients: BTreeMap<String, Recipient> = BTreeMap::new();
         for run in history.newest() {
@@ -199,7 +212,7 @@ impl<'a> Parts<'a> {
                     public_key: public_key.clone(),
                     label: None,
                     jobs: Vec::new(),
-                    last_used: None,
+                    last_used: self.last_used(public_key),
                 });
                 recipient.jobs.push(format!("{}/{}", run.found.key.host, run.found.key.job));
             }

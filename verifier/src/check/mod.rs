@@ -13,6 +13,7 @@ mod assemble;
 mod content;
 mod context;
 mod drift;
+mod escrow;
 mod findings;
 mod freshness;
 mod history;
@@ -117,6 +118,8 @@ async fn verify_vault(
     };
     let mut parts = assemble::Parts::new(&context, &previous);
     parts.levels.push(freshness::check(&context, &history, &previous, &mut findings));
+
+    parts.escrow_drill = escrow::check(&context, &mut findings);
 
     let stored = inventory::check(&context, &history, &previous, &mut findings).await?;
     parts.levels.extend(stored.levels);

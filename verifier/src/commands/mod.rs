@@ -1,6 +1,7 @@
 //! The command line: one module a command.
 
 mod check_config;
+mod escrow_drill;
 mod init;
 mod prove_lock;
 mod run;
@@ -30,6 +31,7 @@ enum Command {
     Init(init::InitArgs),
     Run(Box<run::RunArgs>),
     ProveLock(Box<prove_lock::ProveLockArgs>),
+    EscrowDrill(Box<escrow_drill::EscrowDrillArgs>),
     CheckConfig(check_config::CheckConfigArgs),
     VerifyReport(verify_report::VerifyReportArgs),
 }
@@ -50,6 +52,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args, cli.log.quiet).await,
         Command::ProveLock(args) => prove_lock::run(&args).await,
+        Command::EscrowDrill(args) => escrow_drill::run(&args).await,
         Command::CheckConfig(args) => check_config::run(&args),
         Command::VerifyReport(args) => verify_report::run(&args),
     }
@@ -73,6 +76,7 @@ mod tests {
         let top = Cli::command().term_width(100).render_long_help().to_string();
         insta::assert_snapshot!("help", top);
         for name in ["init", "run", "prove-lock", "check-config", "verify-report"] {
+        for name in ["init", "run", "escrow-drill", "check-config", "verify-report"] {
             insta::assert_snapshot!(format!("help_{name}"), help(name));
         }
     }

@@ -64,7 +64,7 @@ pub(super) struct RunArgs {
     json: bool,
 }
 
-fn job_name(text: &str) -> Result<(String, String), String> {
+pub(super) fn job_name(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((host, job)) if !host.is_empty() && !job.is_empty() && !job.contains('/') => {
             Ok((host.into(), job.into()))

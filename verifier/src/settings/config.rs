@@ -50,6 +50,9 @@ pub struct Config {
     pub lock_lead_s: u64,
     /// The credential of `prove-lock`.
     pub prober: ProberTable,
+    /// How old in seconds the last escrow drill may be.
+    #[serde(rename = "escrow_drill_every", deserialize_with = "length")]
+    pub escrow_drill_every_s: Option<u64>,
     /// Jobs that must have good backups.
     pub job: Vec<ExpectedJob>,
     /// Where the file was read.
@@ -76,6 +79,7 @@ impl Default for Config {
             concurrency: None,
             lock_lead_s: 7 * 24 * 3600,
             prober: ProberTable::default(),
+            escrow_drill_every_s: None,
             job: Vec::new(),
             path: None,
             text: None,

@@ -82,6 +82,8 @@ pub struct Settings {
     pub lock_lead_s: u64,
     /// The greatest age in seconds that the newest proof of locks may have.
     pub proof_max_age_s: Option<u64>,
+    /// How old in seconds the last escrow drill may be, if one is expected.
+    pub escrow_drill_every_s: Option<u64>,
     /// BLAKE3 of the configuration file, or of what the command line says in its place.
     pub config_blake3: String,
 }
@@ -95,7 +97,10 @@ impl Settings {
         let lock_named = target.lock.is_some() || config.vault.lock.is_some();
         let target = target.resolve(&config.vault)?;
         let identities = match over.identities.identities.as_slice() {
-            [] => IdentityArgs { identities: config.identity.clone() },
+            [] => IdentityArgs {
+                identities: config.identity.clone(),
+                passphrase: over.identities.passphrase.clone(),
+            },
             _ => over.identities.clone(),
         };
         if identities.identities.is_empty() {
@@ -140,6 +145,7 @@ impl Settings {
             only: over.only.clone(),
             lock_lead_s: config.lock_lead_s,
             proof_max_age_s: config.prober.max_age_s,
+            escrow_drill_every_s: config.escrow_drill_every_s,
             config_blake3: match &config.text {
                 Some(text) => blake3::hash(text.as_bytes()).to_hex().to_string(),
                 None => {

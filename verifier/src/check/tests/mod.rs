@@ -117,6 +117,7 @@ fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
         only: Vec::new(),
         lock_lead_s: 7 * 24 * 3600,
         proof_max_age_s: None,
+        escrow_drill_every_s: None,
         config_blake3: "00".repeat(32),
     }
 }

@@ -30,6 +30,23 @@ async fn a_signer_that_is_not_listed_or_of_another_host_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_revoked_key_is_critical_by_the_time_when_it_arrived() {
+    let mut bench = Bench::with_runs().await;
+    // They say that they are one and two hours old, but the store had them just now.
+    let key = bench.maker.signing.public();
+    let of = |hours_ago| keephold_vault::sign::line("db1", &key, None, Some(super::ago(hours_ago)));
+    bench.settings.signers = Signers::parse(&of(-1)).unwrap();
+    assert_eq!(bench.found().await, (vec![], 0));
+    bench.settings.signers = Signers::parse(&of(0)).unwrap();
+    let report = bench.verify().await;
+    let revoked: Vec<_> =
+        report.findings.iter().filter(|f| f.code == code::SIGNER_REVOKED.id).collect();
+    assert_eq!(revoked.len(), 2, "{:#?}", report.findings);
+    assert_eq!(report.result.verdict, crate::report::model::Verdict::Failed);
+    assert!(report.restore_tests.is_empty(), "nothing of it is believed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_gone_leaves_a_gap() {
     let mut bench = Bench::with_runs().await;
     let entries = bench.files(9, 300_000).await;

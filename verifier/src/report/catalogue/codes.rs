@@ -68,6 +68,17 @@ catalogue! {
     SIGNER_REVOKED = "KH-REC-007", Freshness, Critical, "Record is signed by a revoked key",
         "Someone else has the host's old key and a credential for the vault: revoke the credential. Restore from runs before it, or from those that the new key signed.";
 
+    // Keys that are kept elsewhere.
+    /// No escrow drill was done for longer than the configuration allows, so nobody knows whether the offline identity still opens the backups.
+    ESCROW_OVERDUE = "KH-KEY-001", Freshness, Warning, "The escrow drill is overdue",
+        "Fetch the offline identity and run `keephold-verify escrow-drill --identity FILE`.";
+    /// In the last escrow drill the offline identity did not open the newest snapshot of every job.
+    ESCROW_FAILED = "KH-KEY-002", Freshness, High, "The escrow drill failed",
+        "Read the drill's evidence. Add the identity's recipient on the hosts with `keephold keys add-recipient`, back up, and drill again.";
+    /// The evidence of an escrow drill was changed, or another verifier made it, so it counts for nothing.
+    ESCROW_UNBELIEVED = "KH-KEY-003", Freshness, High, "Evidence of an escrow drill can't be believed",
+        "Find out who changed the folder of reports, and drill again.";
+
     // The vault as a whole.
     /// The fingerprint of `vault.json` is not the pinned one: the vault was replaced or its settings were changed.
     VAULT_ALTERED = "KH-VAULT-001", Presence, Critical, "vault.json is not the pinned one",

@@ -256,6 +256,21 @@ pub(super) fn provenance(report: &Report) -> Vec<Fact> {
             ),
         ),
     };
+    let drill = match &report.escrow_drill {
+        None => fact("Escrow drill", "none was done yet"),
+        Some(drill) => classed(
+            "Escrow drill",
+            format!(
+                "{}: {} of {} opened by {}; BLAKE3 of the evidence {}",
+                words::minute(drill.finished),
+                drill.jobs_opened,
+                words::counted(drill.jobs, "job"),
+                drill.recipient.as_deref().unwrap_or("a hardware key"),
+                drill.blake3
+            ),
+            if drill.jobs_opened == drill.jobs { "" } else { "bad" },
+        ),
+    };
     vec![
         fact("Program", format!("{} {}", tool.name, tool.version)),
         code("BLAKE3 of the program", or_unknown(tool.binary_blake3.clone())),
@@ -270,6 +285,7 @@ pub(super) fn provenance(report: &Report) -> Vec<Fact> {
             "Vault",
             format!("{}, fingerprint {}", report.target.vault_id, report.target.fingerprint),
         ),
+        drill,
         previous,
     ]
 }

@@ -21,6 +21,8 @@ pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severit
 pub use lock_proof::{LockProof, NamedProof, PROOF_SCHEMA, ProofVerdict};
 pub use proof::{
     Coverage, Encryption, LockProbe, OffsiteCopy, ProbeResult, Recipient, Unprotected,
+pub use proof::{
+    Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, Recipient, Unprotected,
 };
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
@@ -79,6 +81,9 @@ pub struct Report {
     pub copies: Vec<OffsiteCopy>,
     /// What exists on the hosts, against what is backed up.
     pub coverage: Coverage,
+    /// The last drill with an identity that is kept offline; `null` if none was done.
+    #[serde(default)]
+    pub escrow_drill: Option<EscrowDrill>,
     /// The report before this one, so that none can be taken out unseen; `null` for the first.
     pub previous_report: Option<PreviousReport>,
     /// The key that signs this document.

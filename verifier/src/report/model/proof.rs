@@ -66,6 +66,22 @@ pub struct Recipient {
     pub last_used: Option<Timestamp>,
 }
 
+/// A drill in which an identity that is kept offline was tried on the newest snapshot of each job. Its signed evidence
+/// lies in the folder `evidence` beside the reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowDrill {
+    /// When it ended.
+    pub finished: Timestamp,
+    /// The recipient that the identity belongs to; `null` for a hardware key.
+    pub recipient: Option<String>,
+    /// Jobs that were tried.
+    pub jobs: u64,
+    /// Those whose newest snapshot it opened.
+    pub jobs_opened: u64,
+    /// BLAKE3 of the evidence.
+    pub blake3: String,
+}
+
 /// A copy of the vault at another place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsiteCopy {

@@ -187,6 +187,7 @@ pub(super) fn base() -> Report {
                 approved_by: Some("j.rivera".to_owned()),
             }],
         },
+        escrow_drill: Some(parts::escrow_drill()),
         previous_report: Some(PreviousReport {
             report_id: "q1x9-20261122".to_owned(),
             finished: at("2026-11-22T04:17:40Z"),

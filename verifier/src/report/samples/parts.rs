@@ -282,6 +282,16 @@ pub(super) fn lock_probes() -> Vec<LockProbe> {
         .to_vec()
 }
 
+pub(super) fn escrow_drill() -> EscrowDrill {
+    EscrowDrill {
+        finished: at("2026-10-05T09:12:00Z"),
+        recipient: Some("age1escrowk2m4n6b8v0c1x3z5l7k9j2h4g6f8d0s1a3p5o7i9".to_owned()),
+        jobs: 3,
+        jobs_opened: 3,
+        blake3: hash("escrow drill"),
+    }
+}
+
 pub(super) fn encryption() -> Encryption {
     let recipient = |key: &str, label: &str, last_used: Option<&str>| Recipient {
         public_key: key.to_owned(),

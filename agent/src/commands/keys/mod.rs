@@ -1,0 +1,68 @@
+//! `keephold keys`: the life of keys: who can read, who signs, what lies in the safe.
+
+mod protect;
+mod recipients;
+mod rotate;
+mod sheet;
+mod show;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use keephold_cli::config::find;
+use keephold_cli::exit::Exit;
+use keephold_cli::keys::default_folder;
+
+use crate::config::{Config, FILE};
+
+/// Look after keys: who can read, who signs, what lies in the safe.
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    command: Command,
+    /// Folder with this host's keys.
+    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR", global = true)]
+    keys: Option<PathBuf>,
+    /// Configuration file; only `[vault]` is used.
+    #[arg(
+        long,
+        env = "KEEPHOLD_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(show::ShowArgs),
+    AddRecipient(recipients::AddArgs),
+    RetireRecipient(recipients::RetireArgs),
+    Rotate(rotate::RotateArgs),
+    Protect(protect::ProtectArgs),
+    Sheet(Box<sheet::SheetArgs>),
+}
+
+pub(crate) fn run(args: &KeysArgs) -> Result<Exit> {
+    let config = match find(args.config.as_deref(), FILE) {
+        Some(path) if args.config.is_some() || args.keys.is_none() => Config::read(&path)?,
+        _ => Config::default(),
+    };
+    let folder =
+        args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
+    let text = match &args.command {
+        Command::Show(args) => show::run(args, &folder)?,
+        Command::AddRecipient(args) => recipients::add(args, &folder)?,
+        Command::RetireRecipient(args) => recipients::retire(args, &folder)?,
+        Command::Rotate(args) => rotate::run(args, &folder)?,
+        Command::Protect(args) => protect::run(args)?,
+        Command::Sheet(args) => sheet::run(args, &folder, &config)?,
+    };
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    {
+        print!("{text}");
+    }
+    Ok(Exit::Done)
+}
