@@ -14,9 +14,9 @@
 
 pub mod check;
 pub mod commands;
-pub mod prove;
 pub mod drill;
 mod evidence;
+pub mod prove;
 pub mod report;
 pub mod settings;
 mod stop;

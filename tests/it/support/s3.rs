@@ -88,7 +88,7 @@ pub(crate) fn policy(place: Place, bucket: &str, policy: &Value) {
 pub(crate) fn lifecycle(place: Place, bucket: &str, prefix: &str, days: u32) {
     let request = json!({"do": "lifecycle", "bucket": bucket, "prefix": prefix, "days": days});
     ask(place, "", request).unwrap();
-    }
+}
 
 /// Any of boto3's calls, as a role. Gives the version that a PutObject answered.
 pub(crate) fn call(

@@ -17,12 +17,9 @@ use super::lock::Locks;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Clock, Coverage, DefaultRetention, Encryption, Integrity, LevelResult, LockMode, LockProof,
-    NamedProof, Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer,
-    Strength, Target, Tool, Verdict,
     Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
-    Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest, SCHEMA, Signer, Strength,
-    Target, Tool, Verdict,
+    LockProof, NamedProof, Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest,
+    SCHEMA, Signer, Strength, Target, Tool, Verdict,
 };
 
 /// What the checks found.

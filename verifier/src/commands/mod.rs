@@ -75,8 +75,7 @@ mod tests {
         Cli::command().debug_assert();
         let top = Cli::command().term_width(100).render_long_help().to_string();
         insta::assert_snapshot!("help", top);
-        for name in ["init", "run", "prove-lock", "check-config", "verify-report"] {
-        for name in ["init", "run", "escrow-drill", "check-config", "verify-report"] {
+        for name in ["init", "run", "prove-lock", "escrow-drill", "check-config", "verify-report"] {
             insta::assert_snapshot!(format!("help_{name}"), help(name));
         }
     }

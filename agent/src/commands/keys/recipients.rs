@@ -105,11 +105,10 @@ mod tests {
         fs::write(&path, format!("# restore\n{old}\n")).unwrap();
         let add = |recipient: &str| {
             let args = AddArgs { recipient: recipient.into(), label: Some("escrow\nbank".into()) };
-            super::add(&args, dir.path())
+            add(&args, dir.path())
         };
-        let retire = |recipient: &str| {
-            super::retire(&RetireArgs { recipient: recipient.into() }, dir.path())
-        };
+        let retire =
+            |recipient: &str| retire(&RetireArgs { recipient: recipient.into() }, dir.path());
         assert!(add(&new).unwrap().contains("stores everything once more"));
         assert_eq!(
             fs::read_to_string(&path).unwrap(),

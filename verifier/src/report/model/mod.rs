@@ -20,9 +20,7 @@ pub use job::{Gap, Job, JobKind, LockCoverage, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
 pub use lock_proof::{LockProof, NamedProof, PROOF_SCHEMA, ProofVerdict};
 pub use proof::{
-    Coverage, Encryption, LockProbe, OffsiteCopy, ProbeResult, Recipient, Unprotected,
-pub use proof::{
-    Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, Recipient, Unprotected,
+    Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, ProbeResult, Recipient, Unprotected,
 };
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
