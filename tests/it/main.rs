@@ -12,6 +12,7 @@
 
 mod add_only;
 mod bad_input;
+mod classes;
 mod come_back;
 mod damage;
 mod doctor;

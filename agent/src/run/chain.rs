@@ -298,7 +298,7 @@ mod tests {
             job.runs(&(first + SignedDuration::from_hours(24 * day)).to_string()).await;
         }
         job.maker.store.take_log();
-        assert_eq!(job.class("2026-07-20T12:00:00Z").await, "daily");
+        assert_eq!(job.class("2026-07-19T12:00:00Z").await, "daily");
         let log = job.maker.store.take_log();
         let reads = log.iter().filter(|r| matches!(r, Request::Get(..))).count();
         assert!(reads <= 3, "{reads} records were read");
