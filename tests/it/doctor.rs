@@ -106,7 +106,9 @@ fn what_cannot_be_asked_is_not_called_fine() {
     site.credential = Some(["nobody".into(), "nothing".into()]);
     let found = doctor(&site).arg("--json").run().exits(1).json();
     assert!(named(&found, "unchecked").join("\n").contains("InvalidAccessKeyId"), "{found}");
-    doctor(&site).args(["--config", "/nowhere/keephold.toml"]).run().exits(2);
+    let wrong = site.path("wrong.toml");
+    std::fs::write(&wrong, "nonsense = 1\n").unwrap();
+    doctor(&site).arg("--config").arg(wrong).run().exits(2).says("nonsense");
 }
 
 #[test]
