@@ -60,7 +60,7 @@ impl IdentityArgs {
             text.push_str(&one);
             text.push('\n');
         }
-        Ok(Identities::parse_asking(&text, Arc::new(Person))?)
+        Ok(Identities::parse_asking(&text, &(Arc::new(Person) as Arc<dyn Ask>))?)
     }
 }
 

@@ -95,7 +95,7 @@ impl Identities {
     /// # Errors
     /// As [`parse_asking`](Self::parse_asking).
     pub fn parse(text: &str) -> Result<Self, Error> {
-        Self::parse_asking(text, Arc::new(Nobody))
+        Self::parse_asking(text, &(Arc::new(Nobody) as Arc<dyn Ask>))
     }
 
     /// The same; plugins ask `ask` for a PIN or a touch when something is opened.
@@ -103,7 +103,7 @@ impl Identities {
     /// # Errors
     /// [`Error::BadKey`] if a line is none, if there is none at all, or if a plugin's program isn't installed. The
     /// message never holds key material.
-    pub fn parse_asking(text: &str, ask: Arc<dyn Ask>) -> Result<Self, Error> {
+    pub fn parse_asking(text: &str, ask: &Arc<dyn Ask>) -> Result<Self, Error> {
         let mut keys: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
         let mut plugins: Vec<age::plugin::Identity> = Vec::new();
         let mut public = Vec::new();

@@ -73,7 +73,7 @@ struct Host {
 
 /// A run between two of its steps.
 enum Going {
-    Fed { writer: Writer, root: TreeRoot, started: Timestamp, files: Files },
+    Fed { writer: Box<Writer>, root: TreeRoot, started: Timestamp, files: Files },
     Stored { snapshot: Snapshot, started: Timestamp, files: Files },
 }
 
@@ -265,7 +265,7 @@ impl World {
                 tree.add(entry, &mut keep)?;
             }
             let root = tree.finish(&mut keep)?;
-            Ok::<_, Error>(Going::Fed { writer, root, started, files })
+            Ok::<_, Error>(Going::Fed { writer: Box::new(writer), root, started, files })
         });
         self.hosts[n].going = Some(fed.await.unwrap()?);
         Ok(())

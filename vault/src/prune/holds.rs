@@ -83,7 +83,7 @@ impl Holds {
         }
         let mut holds = Self::default();
         for mut records in jobs.into_values() {
-            records.sort_by(|a, b| (b.key.seq, b.key.started).cmp(&(a.key.seq, a.key.started)));
+            records.sort_by_key(|found| std::cmp::Reverse((found.key.seq, found.key.started)));
             holds.job(vault, key, signers, settings, records, report).await?;
         }
         holds.read_segments(vault, &key.metadata, report).await?;

@@ -12,7 +12,7 @@
 //! 4. its lock has ended, as the target says when asked right before the deletion.
 //!
 //! A record goes if its evidence period and its lock have ended, its snapshot has expired and isn't one of the newest
-//! good ones, all older records of its job are gone, and the verifier can tell that it went of age ([`holds`]). The
+//! good ones, all older records of its job are gone, and the verifier can tell that it went of age (`holds.rs`). The
 //! newest record of a job always stays: it carries the chain on. `vault.json`, `reports/` and whatever else lies in the
 //! bucket are never listed here.
 //!

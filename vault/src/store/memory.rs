@@ -77,7 +77,10 @@ pub enum Fault {
 }
 
 /// Decides what goes wrong with each request.
-struct Faults(Box<dyn FnMut(&Request) -> Fault + Send>);
+struct Faults(DecideFault);
+
+/// Says of each request what goes wrong with it.
+pub type DecideFault = Box<dyn FnMut(&Request) -> Fault + Send>;
 
 impl std::fmt::Debug for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,7 +188,7 @@ impl MemoryStore {
     }
 
     /// Lets `faults` decide what goes wrong from now on; `None` for nothing. Ends a crash and a cut.
-    pub fn set_faults(&self, faults: Option<Box<dyn FnMut(&Request) -> Fault + Send>>) {
+    pub fn set_faults(&self, faults: Option<DecideFault>) {
         let mut state = self.state();
         state.unreachable_after = None;
         state.faults = faults.map(Faults);

@@ -15,13 +15,13 @@ use crate::report::model::{
 pub(super) fn conclude(
     proving: &Proving,
     session: Session<'_>,
-    held: Held,
+    held: &Held,
     removed: u64,
     started: Timestamp,
 ) -> Result<LockProof> {
     let url = proving.target.url.to_string();
-    let advisory = matches!(&held, Held::Lock(lock) if lock.mode == LockMode::Advisory);
-    let not_kept = match &held {
+    let advisory = matches!(held, Held::Lock(lock) if lock.mode == LockMode::Advisory);
+    let not_kept = match held {
         Held::NotKept(why) => Some(why.as_str()),
         Held::NotAsked => Some("the configuration asks for none (lock = \"none\")"),
         Held::Lock(_) => None,
@@ -56,7 +56,7 @@ pub(super) fn conclude(
         canary: session.key.to_string(),
         version: session.version.as_ref().map(ToString::to_string),
         lock: match held {
-            Held::Lock(lock) => Some(told(lock)),
+            Held::Lock(lock) => Some(told(*lock)),
             Held::NotKept(_) | Held::NotAsked => None,
         },
         attempts: session.attempts,

@@ -43,7 +43,7 @@ pub async fn prove(proving: &Proving) -> Result<LockProof> {
     let removed = session.tidy().await.context("removing old canaries")?;
     let held = session.attack().await?;
     session.clear_up().await;
-    judge::conclude(proving, session, held, removed, started)
+    judge::conclude(proving, session, &held, removed, started)
 }
 
 /// The lock that a vault's objects get on this target; `None` where none is asked for.

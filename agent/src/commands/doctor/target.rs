@@ -49,7 +49,10 @@ pub(super) async fn examine(
     let (store, protection) = match asked.await {
         Ok(found) => found,
         Err(error) if exit_of(&error) == Exit::Usage => return Err(error),
-        Err(error) => return Ok(unreached(&error, found)),
+        Err(error) => {
+            unreached(&error, found);
+            return Ok(());
+        }
     };
     match &target.url {
         TargetUrl::Local { path } => folder(path, &protection, policy, found),
@@ -97,8 +100,8 @@ fn clock(store: &dyn Store, found: &mut Examination) {
     let direction = if offset < 0 { "ahead of" } else { "behind" };
     let text = format!("this host is {} s {direction} the server", offset.unsigned_abs() / 1_000);
     match offset.unsigned_abs() {
-        0..=CLOCK_FINE_MS => found.ok("clock", "this host and the server agree"),
-        ..=CLOCK_BAD_MS => found.warn("clock", text, mend()),
+        ms if ms <= CLOCK_FINE_MS => found.ok("clock", "this host and the server agree"),
+        ms if ms <= CLOCK_BAD_MS => found.warn("clock", text, mend()),
         _ => found.bad("clock", format!("{text}: no locks are set by such a clock"), mend()),
     }
 }
@@ -139,7 +142,7 @@ fn bucket(
     }
     match protection.versioning {
         Some(true) => {
-            found.ok("versioning", "enabled: what is overwritten or deleted stays behind")
+            found.ok("versioning", "enabled: what is overwritten or deleted stays behind");
         }
         Some(false) => found.bad(
             "versioning",
