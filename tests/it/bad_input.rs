@@ -216,7 +216,7 @@ error: DIR/keephold.toml: TOML parse error at line 6, column 1
   |
 6 | pahts = ["/etc"]
   | ^^^^^
-unknown field `pahts`, expected one of `name`, `paths`, `exclude`, `exclude_files`, `exclude_caches`, `exclude_if_present`, `one_file_system`, `keep`
+unknown field `pahts`, expected one of `name`, `paths`, `exclude`, `exclude_files`, `exclude_caches`, `exclude_if_present`, `one_file_system`, `keep`, `daily`, `weekly`, `monthly`, `yearly`
 "#);
     let backup = Program::new(crate::support::program::binary("keephold"), &site.path("home"))
         .arg("backup")
@@ -227,7 +227,7 @@ error: DIR/keephold.toml: TOML parse error at line 6, column 1
   |
 6 | pahts = ["/etc"]
   | ^^^^^
-unknown field `pahts`, expected one of `name`, `paths`, `exclude`, `exclude_files`, `exclude_caches`, `exclude_if_present`, `one_file_system`, `keep`
+unknown field `pahts`, expected one of `name`, `paths`, `exclude`, `exclude_files`, `exclude_caches`, `exclude_if_present`, `one_file_system`, `keep`, `daily`, `weekly`, `monthly`, `yearly`
 "#);
 }
 

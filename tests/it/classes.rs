@@ -19,8 +19,14 @@ fn a_run_tells_its_class_and_is_locked_for_as_long() {
         );
         std::fs::write(&config, text).unwrap();
         let backup = || {
-            let run = site.program("keephold", "home", &["backup", "--json", "--config"]);
-            run.arg(&config).arg("--cache").arg(site.path("cache")).run().ok().json()
+            let run = site.program("keephold", "home", &["backup", "--json"]);
+            run.arg("--config")
+                .arg(&config)
+                .arg("--cache")
+                .arg(site.path("cache"))
+                .run()
+                .ok()
+                .json()
         };
         let time = |value: &serde_json::Value| -> jiff::Timestamp {
             value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()

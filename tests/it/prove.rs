@@ -143,7 +143,8 @@ fn a_changed_setting_of_the_bucket_is_told_from_what_to_what() {
             let settings = report["target"]["settings"].as_array().unwrap().clone();
             settings.into_iter().find(|s| s["name"] == name).unwrap()
         };
-        assert_eq!(named(&report, "versioning")["value"], "Status=Enabled", "{place:?}");
+        let versioning = named(&report, "versioning")["value"].to_string();
+        assert!(versioning.contains("Status=Enabled"), "{place:?}: {versioning}");
         assert_eq!(named(&report, "policy")["result"], "not_set", "{place:?}: {report:#}");
         assert_eq!(named(&report, "lifecycle")["result"], "not_set", "{place:?}");
         let bucket = format!("arn:aws:s3:::{}", site.bucket);
