@@ -24,6 +24,8 @@ fn the_next_run_stores_only_what_is_new_and_both_states_come_back() {
     for place in Place::ALL {
         let site = Site::new(place);
         tree::odd(&site.source());
+        // One chunk of the large file changes, and wherever the vault's secret cuts, it is small beside the whole.
+        fs::write(site.source().join("steady"), tree::noise(7, 1_500_000)).unwrap();
         let first = site.backs_up();
         let before = site.path("before");
         assert!(
@@ -45,7 +47,7 @@ fn the_next_run_stores_only_what_is_new_and_both_states_come_back() {
         let stored =
             |record: &serde_json::Value| record["totals"]["bytes_stored"].as_u64().unwrap();
         assert!(
-            stored(&second) * 3 < stored(&first),
+            stored(&second) * 5 < stored(&first),
             "{place:?}: {} of {}",
             stored(&second),
             stored(&first)

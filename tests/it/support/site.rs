@@ -59,7 +59,17 @@ pub(crate) struct Site {
 impl Site {
     /// A host, and where its vault can be: a bucket with Object Lock, or a name for a folder. No vault yet.
     pub(crate) fn bare(place: Place, lock: &'static str) -> Self {
-        let dir = tempfile::Builder::new().prefix("keephold-it-").tempdir().unwrap();
+        Self::within(&std::env::temp_dir(), place, lock)
+    }
+
+    /// The same where no other test makes folders at the same time: those above the source stand in its snapshot, and so
+    /// do their times.
+    pub(crate) fn alone(place: Place, lock: &'static str) -> Self {
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")), place, lock)
+    }
+
+    fn within(folder: &Path, place: Place, lock: &'static str) -> Self {
+        let dir = tempfile::Builder::new().prefix("keephold-it-").tempdir_in(folder).unwrap();
         let (url, endpoint, credential, bucket) = match place {
             Place::Local => (
                 format!("file://{}", dir.path().join("vault").display()),

@@ -4,6 +4,8 @@
 //! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob.
 
 mod drain;
+mod extend;
+mod tables;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::envelope::RecipientsDigest;
@@ -21,11 +23,13 @@ use crate::index::{BuiltSegment, OpenSegment, PackRow};
 use crate::keys::{Salt, VaultSecret};
 use crate::limits::SEGMENT_LEN_MAX;
 use crate::read::concerns_object;
-use crate::record::{PackSet, SegmentRef};
+use crate::record::PackSet;
 use crate::store::{ObjectKey, Prefix, Store, StoreError, VersionId};
-use crate::write::table::{self, Row, Table};
+use crate::write::table::{Row, Table};
 
 use drain::Draining;
+use extend::extend;
+use tables::is_damaged_table;
 
 /// A pack whose known lock ends sooner than this is extended before anything in it is used again, so that no pruner
 /// can take it while the run lasts. Longer than any sane run.
@@ -34,17 +38,8 @@ const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
 /// How old a cache file must be before it is taken for litter: a run of another job may have made it just now.
 const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// A table is merged with the next as long as that isn't this much larger.
-const MERGE_RATIO: u64 = 4;
-
-/// How many tables may turn out damaged, one after the other, before that is an error.
-const TABLES_MAX: usize = 64;
-
 /// Of how many segments the descriptions of packs are kept in memory.
 const ROWS_KEPT: usize = 16;
-
-/// How many locks are extended at once.
-const EXTENSIONS_AT_ONCE: usize = 16;
 
 /// A pack of a segment by this run's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -361,168 +356,6 @@ impl Known {
         number
     }
 
-    /// Opens the tables, and makes one of the segments that are in none.
-    fn open_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
-        for _ in 0..TABLES_MAX {
-            self.tables.clear();
-            match self.try_tables(numbers) {
-                // The damaged table is gone, and what it told is in none now.
-                Err(error) if is_damaged_table(&error) => tracing::warn!("{error}"),
-                result => return result,
-            }
-        }
-        self.tables.clear();
-        self.try_tables(numbers)
-    }
-
-    fn try_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
-        let folder = self.dir.join("tables");
-        let entries =
-            fs::read_dir(&folder).map_err(Error::local(format!("reading {}", folder.display())))?;
-        let mut covered: HashSet<SegmentId> = HashSet::new();
-        let mut tables: Vec<Table> = Vec::new();
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let Some(table) = Table::open(&entry.path()) else { continue };
-            if table.segments().iter().any(|id| self.numbers.contains_key(id)) {
-                covered.extend(table.segments());
-                tables.push(table);
-            } else {
-                let _ = fs::remove_file(table.path());
-            }
-        }
-        for &number in numbers {
-            let segment = &self.segments[number as usize];
-            if covered.contains(&segment.id) {
-                continue;
-            }
-            match self.tabulate(segment.id) {
-                Ok(table) => tables.push(table),
-                Err(error) if concerns_object(&error) => {
-                    tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.merge(tables)
-    }
-
-    /// Makes a table of one segment from its copy.
-    fn tabulate(&self, id: SegmentId) -> Result<Table, Error> {
-        let path = self.segment_path(&id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
-        let rows = open.blob_blocks().flat_map(|place| {
-            match open.blob_block(slice(&bytes, place.range()), place) {
-                Ok(block) => {
-                    block.rows().map(|r| Ok(Row { id: r.id, segment: 0, pack: r.pack })).collect()
-                }
-                Err(error) => vec![Err(error)],
-            }
-        });
-        self.write_table(&[id], rows)
-    }
-
-    fn write_table(
-        &self,
-        segments: &[SegmentId],
-        rows: impl IntoIterator<Item = Result<Row, Error>>,
-    ) -> Result<Table, Error> {
-        let name: [u8; 12] = crate::keys::random()?;
-        let path = self.dir.join("tables").join(hex::encode(name));
-        table::write(&path, segments, rows)?;
-        Table::open(&path).ok_or_else(|| {
-            Error::local(format!("reading back {}", path.display()))(
-                std::io::ErrorKind::InvalidData.into(),
-            )
-        })
-    }
-
-    /// Merges tables of like size, so that there are few to search and to hold open, and takes them into use.
-    fn merge(&mut self, mut tables: Vec<Table>) -> Result<(), Error> {
-        tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
-        while tables.len() > 1 {
-            let (a, b) = (&tables[tables.len() - 2], &tables[tables.len() - 1]);
-            if a.rows() > b.rows() * MERGE_RATIO {
-                break;
-            }
-            let merged = self.merge_two(a, b)?;
-            for old in tables.drain(tables.len() - 2..) {
-                let _ = fs::remove_file(old.path());
-            }
-            tables.push(merged);
-            tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
-        }
-        for table in tables {
-            self.use_table(table);
-        }
-        Ok(())
-    }
-
-    fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
-        let mut segments: Vec<SegmentId> = Vec::new();
-        // Each segment's number in the new table, and in this run.
-        let mut renumber = |table: &Table| -> Vec<Option<(u32, u32)>> {
-            let number = |id: &SegmentId| {
-                let number = *self.numbers.get(id)?;
-                let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
-                    segments.push(*id);
-                    segments.len() - 1
-                });
-                Some((u32::try_from(at).unwrap_or(u32::MAX), number))
-            };
-            table.segments().iter().map(number).collect()
-        };
-        let (map_a, map_b) = (renumber(a), renumber(b));
-        // What lies in packs that are gone is left out.
-        let live = |map: Vec<Option<(u32, u32)>>| {
-            move |row: Result<Row, Error>| match row {
-                Ok(row) => {
-                    let (segment, number) = map.get(row.segment as usize).copied().flatten()?;
-                    let lock = self.segments[number as usize].packs.get(row.pack as usize);
-                    (lock != Some(&LockState::GONE)).then_some(Ok(Row { segment, ..row }))
-                }
-                Err(error) => Some(Err(error)),
-            }
-        };
-        let mut left = a.iter().filter_map(live(map_a)).peekable();
-        let mut right = b.iter().filter_map(live(map_b)).peekable();
-        // A blob that was stored several times stays known in all places: one may be gone, or sealed to others.
-        let mut last: Option<BlobId> = None;
-        let mut places: Vec<(u32, u32)> = Vec::new();
-        let rows = std::iter::from_fn(|| {
-            loop {
-                let from_left = match (left.peek(), right.peek()) {
-                    (Some(Ok(l)), Some(Ok(r))) => l.id <= r.id,
-                    (Some(Err(_)), _) | (Some(_), None) => true,
-                    (None, Some(_)) | (Some(_), Some(Err(_))) => false,
-                    (None, None) => return None,
-                };
-                let row = if from_left { left.next() } else { right.next() }?;
-                match row {
-                    Ok(row) => {
-                        if last.replace(row.id) != Some(row.id) {
-                            places.clear();
-                        }
-                        if !places.contains(&(row.segment, row.pack)) {
-                            places.push((row.segment, row.pack));
-                            return Some(Ok(row));
-                        }
-                    }
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-        });
-        self.write_table(&segments, rows)
-    }
-
-    fn use_table(&mut self, table: Table) {
-        let numbers = table.segments().iter().map(|id| self.numbers.get(id).copied()).collect();
-        self.tables.push((table, numbers));
-    }
-
     /// Where a blob lies, if the vault holds it and it may be used again. A pack that is used for the first time
     /// and whose lock ends soon is extended before this answers. Called from the thread that reads sources.
     ///
@@ -693,128 +526,6 @@ impl Known {
             self.segments.iter().filter(|s| !own.contains(&s.id)).map(|s| s.used.len()).sum();
         (reused, self.extended)
     }
-
-    /// Extends the locks of everything that the snapshot needs: at least to `needed`, and where a call must be made
-    /// at all, to `until`. Answers the segments for the record, newest first, and the soonest end of a lock.
-    ///
-    /// # Errors
-    /// [`Error::Gone`] if a pack is: the run must be done again, and will store what it held.
-    pub(crate) async fn commit(
-        &mut self,
-        needed: Timestamp,
-        until: Timestamp,
-    ) -> Result<(Vec<SegmentRef>, Option<Timestamp>), Error> {
-        let mut soonest: Option<Timestamp> = None;
-        let mut refs = Vec::new();
-        let mut gone = 0;
-        for number in (0..self.segments.len()).rev() {
-            if self.segments[number].used.is_empty() {
-                if self.draining.touched(number) {
-                    let segment = &self.segments[number];
-                    Memo::of(segment).write(&self.lock_path(&segment.id))?;
-                }
-                continue;
-            }
-            if self.locks {
-                gone += self.extend_packs(number, needed, until).await?;
-                gone += self.extend_segment(number, needed, until).await?;
-            }
-            let segment = &self.segments[number];
-            for lock in segment
-                .used
-                .iter()
-                .filter_map(|n| segment.packs.get(n as usize))
-                .chain([&segment.lock])
-            {
-                let end =
-                    Timestamp::from_second(i64::from(lock.0) * 3600).unwrap_or(Timestamp::MIN);
-                soonest = Some(soonest.map_or(end, |s| s.min(end)));
-            }
-            refs.push(SegmentRef {
-                id: segment.id,
-                size: segment.size,
-                salt: segment.salt,
-                version: segment.version.clone(),
-                used: segment.used.clone(),
-            });
-            Memo::of(segment).write(&self.lock_path(&segment.id))?;
-        }
-        if gone > 0 {
-            return Err(Error::Gone { objects: gone });
-        }
-        Ok((refs, soonest.filter(|_| self.locks)))
-    }
-
-    async fn extend_packs(
-        &mut self,
-        number: usize,
-        needed: Timestamp,
-        until: Timestamp,
-    ) -> Result<u64, Error> {
-        let segment = &self.segments[number];
-        let short: Vec<u32> = segment
-            .used
-            .iter()
-            .filter(|&n| segment.packs.get(n as usize).is_none_or(|lock| !lock.holds_until(needed)))
-            .collect();
-        if short.is_empty() {
-            return Ok(0);
-        }
-        let rows = self.pack_rows(&segment.id)?;
-        let store = &*self.store;
-        let work = short.into_iter().filter_map(|n| Some((n, rows.get(n as usize)?.clone())));
-        let results: Vec<(u32, LockState)> = futures::stream::iter(work)
-            .map(|(n, row)| async move { Ok::<_, Error>((n, extend(store, &row, until).await?)) })
-            .buffer_unordered(EXTENSIONS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let mut gone = 0;
-        for (n, lock) in results {
-            if lock == LockState::GONE {
-                gone += 1;
-            } else {
-                self.extended += 1;
-            }
-            self.segments[number].packs[n as usize] = lock;
-        }
-        Ok(gone)
-    }
-
-    async fn extend_segment(
-        &mut self,
-        number: usize,
-        needed: Timestamp,
-        until: Timestamp,
-    ) -> Result<u64, Error> {
-        let segment = &self.segments[number];
-        if segment.lock.holds_until(needed) {
-            return Ok(0);
-        }
-        let key = ObjectKey::segment(&segment.id);
-        match self.store.extend(&key, segment.version.as_ref(), until).await {
-            Ok(lock) => {
-                self.extended += 1;
-                self.segments[number].lock = LockState::until(lock.map(|l| l.until));
-                Ok(0)
-            }
-            Err(StoreError::NotFound { .. }) => Ok(1),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Extends a pack's lock; answers the lock that the store says it has now, or that it is gone.
-async fn extend(store: &dyn Store, row: &PackRow, until: Timestamp) -> Result<LockState, Error> {
-    match store.extend(&ObjectKey::pack(&row.id), row.version.as_ref(), until).await {
-        Ok(lock) => Ok(LockState::until(lock.map(|l| l.until))),
-        Err(StoreError::NotFound { .. }) => Ok(LockState::GONE),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether a table of this cache was found damaged, and was removed.
-fn is_damaged_table(error: &Error) -> bool {
-    matches!(error, Error::Local { source, .. } if source.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// What this host remembers of a segment's locks, so that they aren't extended more often than needed.

@@ -10,6 +10,7 @@
 mod content;
 mod journal;
 mod known;
+mod packer;
 mod pipeline;
 mod table;
 #[cfg(test)]

@@ -8,33 +8,28 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
-use serde_bytes::ByteBuf;
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 use crate::chunk::{ChunkBounds, Chunker};
 use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
-use crate::index::{BuiltSegment, PackRow, SegmentBuilder};
+use crate::index::{BuiltSegment, SegmentBuilder};
 use crate::keys::BlobNamer;
 use crate::limits::{
     BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, PACK_BLOBS_MAX, SEGMENT_BLOBS_MAX,
 };
-use crate::pack::{BlobKind, PackBuilder};
+use crate::pack::BlobKind;
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{ContentWriter, Prepared, length_of};
-use crate::write::journal::{self, Journal, Note};
+use crate::write::journal::{self, Journal};
 use crate::write::known::{Known, Lookup, PackHandle};
+use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::{RunContext, Settings};
 
 /// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
 const NODE_FRAME_TARGET: usize = 256 * 1024;
-/// A segment is stored after so many packs, so that a host that is lost in a long run loses little.
-const SEGMENT_PACKS: usize = 128;
-const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
 const FRAME_BLOBS: usize = 1 << 14;
@@ -78,21 +73,21 @@ struct Draft {
 }
 
 /// A frame on its way to the compressors, and from them to the packer.
-struct Frame {
-    kind: BlobKind,
-    data: Vec<u8>,
-    blobs: Vec<(BlobId, u32)>,
+pub(super) struct Frame {
+    pub(super) kind: BlobKind,
+    pub(super) data: Vec<u8>,
+    pub(super) blobs: Vec<(BlobId, u32)>,
 }
 
 /// A segment that was stored while the run goes on.
-struct Indexed {
-    built: BuiltSegment,
-    version: Option<VersionId>,
-    lock: Option<Timestamp>,
+pub(super) struct Indexed {
+    pub(super) built: BuiltSegment,
+    pub(super) version: Option<VersionId>,
+    pub(super) lock: Option<Timestamp>,
 }
 
 /// The first failure of any stage: what the run fails with.
-type Failure = Arc<Mutex<Option<Error>>>;
+pub(super) type Failure = Arc<Mutex<Option<Error>>>;
 
 /// The entrance of the pipeline. One thread feeds it, in the order in which blobs should lie beside each other.
 pub struct Writer {
@@ -152,17 +147,8 @@ impl Writer {
             threads.push(spawn(&format!("compress-{n}"), body)?);
         }
         drop(packed_in);
-        let packer = Packer {
-            secret_context: context.clone(),
-            runtime: Handle::current(),
-            uploads: JoinSet::new(),
-            uploads_max: settings.uploads.max(1),
-            spare_packs: Vec::new(),
-            segment: SegmentBuilder::default(),
-            journal,
-            indexed: indexed_in,
-            progress: progress.clone(),
-        };
+        let packer =
+            Packer::new(context.clone(), settings.uploads, journal, indexed_in, progress.clone());
         let failed = failure.clone();
         threads.push(spawn("pack", move || packer.run(packed_out, &failed))?);
         Ok(Self {
@@ -451,7 +437,7 @@ fn guard(failure: &Failure, stage: impl FnOnce() -> Result<(), Error>) {
     }
 }
 
-fn fail(failure: &Failure, error: Error) {
+pub(super) fn fail(failure: &Failure, error: Error) {
     let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     first.get_or_insert(error);
 }
@@ -475,140 +461,4 @@ fn compress_frames(
         }
     }
     Ok(())
-}
-
-/// The stage that fills packs, sends them off, and indexes what was stored.
-struct Packer {
-    secret_context: RunContext,
-    runtime: Handle,
-    uploads: JoinSet<Result<Uploaded, Error>>,
-    uploads_max: usize,
-    spare_packs: Vec<Vec<u8>>,
-    segment: SegmentBuilder,
-    journal: Journal,
-    indexed: Sender<Indexed>,
-    progress: Arc<Progress>,
-}
-
-struct Uploaded {
-    note: Note,
-    buffer: Option<Vec<u8>>,
-}
-
-impl Packer {
-    fn run(mut self, frames: Receiver<Frame>, failure: &Failure) {
-        match self.pack(&frames) {
-            Ok(()) => self.journal.remove(),
-            Err(error) => {
-                // In this order: whoever finds the queue closed looks for the reason.
-                fail(failure, error);
-                drop(frames);
-                self.salvage();
-            }
-        }
-    }
-
-    /// After a failure, other packs may still be on their way. Those that arrive are noted, so that the next run uses
-    /// them; else they would lie in the vault, locked, and nobody would know of them.
-    fn salvage(&mut self) {
-        while let Some(done) = self.runtime.block_on(self.uploads.join_next()) {
-            if let Ok(Ok(uploaded)) = done
-                && let Err(error) = self.journal.add(&uploaded.note)
-            {
-                tracing::warn!("a stored pack could not be noted: {error}");
-            }
-        }
-    }
-
-    fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
-        let mut pack = None;
-        while let Ok(frame) = frames.recv() {
-            let mut open = match pack.take() {
-                Some(open) => open,
-                None => self.open_pack()?,
-            };
-            open.add(frame.kind, &frame.data, frame.blobs)?;
-            if open.is_full() {
-                self.upload(open)?;
-            } else {
-                pack = Some(open);
-            }
-        }
-        if let Some(open) = pack.filter(|open| !open.is_empty()) {
-            self.upload(open)?;
-        }
-        while !self.uploads.is_empty() {
-            self.await_upload()?;
-        }
-        self.store_segment()
-    }
-
-    fn open_pack(&mut self) -> Result<PackBuilder, Error> {
-        let buffer = self.spare_packs.pop().unwrap_or_default();
-        let context = &self.secret_context;
-        PackBuilder::new(context.vault, &context.run, &context.envelope, buffer)
-    }
-
-    fn upload(&mut self, pack: PackBuilder) -> Result<(), Error> {
-        while self.uploads.len() >= self.uploads_max {
-            self.await_upload()?;
-        }
-        let built = pack.finish()?;
-        let context = self.secret_context.clone();
-        let upload = async move {
-            let size = u32::try_from(built.bytes.len()).map_err(|e| Error::damaged("a pack", e))?;
-            let body = Bytes::from(built.bytes);
-            let stored = context
-                .store
-                .put(&ObjectKey::pack(&built.id), body.clone(), context.retain_until)
-                .await?;
-            let row = PackRow {
-                id: built.id,
-                size,
-                salt: built.salt,
-                envelope: 0,
-                version: stored.version,
-                locked_until_s: stored.lock.map(|lock| lock.until.as_second()),
-            };
-            let envelope = ByteBuf::from(context.envelope.to_vec());
-            let buffer = body.try_into_mut().ok().map(Vec::from);
-            let recipients = context.recipients;
-            Ok(Uploaded { note: Note { row, envelope, recipients, frames: built.frames }, buffer })
-        };
-        self.uploads.spawn_on(upload, &self.runtime);
-        Ok(())
-    }
-
-    fn await_upload(&mut self) -> Result<(), Error> {
-        let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { note, buffer } = done.map_err(|e| Error::Stopped(e.to_string()))??;
-        self.spare_packs.extend(buffer);
-        self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
-        self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
-        self.journal.add(&note)?;
-        self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
-        if self.segment.packs() >= SEGMENT_PACKS || self.segment.blobs() >= SEGMENT_BLOBS {
-            self.store_segment()?;
-        }
-        Ok(())
-    }
-
-    fn store_segment(&mut self) -> Result<(), Error> {
-        let segment = std::mem::take(&mut self.segment);
-        if segment.packs() == 0 {
-            return Ok(());
-        }
-        let context = &self.secret_context;
-        let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
-        let key = ObjectKey::segment(&built.id);
-        let put = context.store.put(&key, Bytes::from(built.bytes.clone()), context.retain_until);
-        let stored = self.runtime.block_on(put)?;
-        self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
-        self.journal.clear()?;
-        let indexed =
-            Indexed { built, version: stored.version, lock: stored.lock.map(|l| l.until) };
-        // Nobody listens any more if the run is being given up.
-        let _ = self.indexed.send(indexed);
-        Ok(())
-    }
 }

@@ -1,0 +1,186 @@
+//! Tables of which blob lies where: few, sorted, merged as they grow.
+
+use std::collections::HashSet;
+use std::fs;
+
+use super::{Known, LockState, slice};
+use crate::error::Error;
+use crate::ids::{BlobId, SegmentId};
+use crate::index::OpenSegment;
+use crate::read::concerns_object;
+use crate::write::table::{self, Row, Table};
+
+/// A table is merged with the next as long as that isn't this much larger.
+const MERGE_RATIO: u64 = 4;
+
+/// How many tables may turn out damaged, one after the other, before that is an error.
+const TABLES_MAX: usize = 64;
+
+impl Known {
+    /// Opens the tables, and makes one of the segments that are in none.
+    pub(super) fn open_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        for _ in 0..TABLES_MAX {
+            self.tables.clear();
+            match self.try_tables(numbers) {
+                // The damaged table is gone, and what it told is in none now.
+                Err(error) if is_damaged_table(&error) => tracing::warn!("{error}"),
+                result => return result,
+            }
+        }
+        self.tables.clear();
+        self.try_tables(numbers)
+    }
+
+    fn try_tables(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        let folder = self.dir.join("tables");
+        let entries =
+            fs::read_dir(&folder).map_err(Error::local(format!("reading {}", folder.display())))?;
+        let mut covered: HashSet<SegmentId> = HashSet::new();
+        let mut tables: Vec<Table> = Vec::new();
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let Some(table) = Table::open(&entry.path()) else { continue };
+            if table.segments().iter().any(|id| self.numbers.contains_key(id)) {
+                covered.extend(table.segments());
+                tables.push(table);
+            } else {
+                let _ = fs::remove_file(table.path());
+            }
+        }
+        for &number in numbers {
+            let segment = &self.segments[number as usize];
+            if covered.contains(&segment.id) {
+                continue;
+            }
+            match self.tabulate(segment.id) {
+                Ok(table) => tables.push(table),
+                Err(error) if concerns_object(&error) => {
+                    tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.merge(tables)
+    }
+
+    /// Makes a table of one segment from its copy.
+    fn tabulate(&self, id: SegmentId) -> Result<Table, Error> {
+        let path = self.segment_path(&id);
+        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
+        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
+        let rows = open.blob_blocks().flat_map(|place| {
+            match open.blob_block(slice(&bytes, place.range()), place) {
+                Ok(block) => {
+                    block.rows().map(|r| Ok(Row { id: r.id, segment: 0, pack: r.pack })).collect()
+                }
+                Err(error) => vec![Err(error)],
+            }
+        });
+        self.write_table(&[id], rows)
+    }
+
+    pub(super) fn write_table(
+        &self,
+        segments: &[SegmentId],
+        rows: impl IntoIterator<Item = Result<Row, Error>>,
+    ) -> Result<Table, Error> {
+        let name: [u8; 12] = crate::keys::random()?;
+        let path = self.dir.join("tables").join(hex::encode(name));
+        table::write(&path, segments, rows)?;
+        Table::open(&path).ok_or_else(|| {
+            Error::local(format!("reading back {}", path.display()))(
+                std::io::ErrorKind::InvalidData.into(),
+            )
+        })
+    }
+
+    /// Merges tables of like size, so that there are few to search and to hold open, and takes them into use.
+    pub(super) fn merge(&mut self, mut tables: Vec<Table>) -> Result<(), Error> {
+        tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
+        while tables.len() > 1 {
+            let (a, b) = (&tables[tables.len() - 2], &tables[tables.len() - 1]);
+            if a.rows() > b.rows() * MERGE_RATIO {
+                break;
+            }
+            let merged = self.merge_two(a, b)?;
+            for old in tables.drain(tables.len() - 2..) {
+                let _ = fs::remove_file(old.path());
+            }
+            tables.push(merged);
+            tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
+        }
+        for table in tables {
+            self.use_table(table);
+        }
+        Ok(())
+    }
+
+    fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
+        let mut segments: Vec<SegmentId> = Vec::new();
+        // Each segment's number in the new table, and in this run.
+        let mut renumber = |table: &Table| -> Vec<Option<(u32, u32)>> {
+            let number = |id: &SegmentId| {
+                let number = *self.numbers.get(id)?;
+                let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
+                    segments.push(*id);
+                    segments.len() - 1
+                });
+                Some((u32::try_from(at).unwrap_or(u32::MAX), number))
+            };
+            table.segments().iter().map(number).collect()
+        };
+        let (map_a, map_b) = (renumber(a), renumber(b));
+        // What lies in packs that are gone is left out.
+        let live = |map: Vec<Option<(u32, u32)>>| {
+            move |row: Result<Row, Error>| match row {
+                Ok(row) => {
+                    let (segment, number) = map.get(row.segment as usize).copied().flatten()?;
+                    let lock = self.segments[number as usize].packs.get(row.pack as usize);
+                    (lock != Some(&LockState::GONE)).then_some(Ok(Row { segment, ..row }))
+                }
+                Err(error) => Some(Err(error)),
+            }
+        };
+        let mut left = a.iter().filter_map(live(map_a)).peekable();
+        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        // A blob that was stored several times stays known in all places: one may be gone, or sealed to others.
+        let mut last: Option<BlobId> = None;
+        let mut places: Vec<(u32, u32)> = Vec::new();
+        let rows = std::iter::from_fn(|| {
+            loop {
+                let from_left = match (left.peek(), right.peek()) {
+                    (Some(Ok(l)), Some(Ok(r))) => l.id <= r.id,
+                    (Some(Err(_)), _) | (Some(_), None) => true,
+                    (None, Some(_)) | (Some(_), Some(Err(_))) => false,
+                    (None, None) => return None,
+                };
+                let row = if from_left { left.next() } else { right.next() }?;
+                match row {
+                    Ok(row) => {
+                        if last.replace(row.id) != Some(row.id) {
+                            places.clear();
+                        }
+                        if !places.contains(&(row.segment, row.pack)) {
+                            places.push((row.segment, row.pack));
+                            return Some(Ok(row));
+                        }
+                    }
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        });
+        self.write_table(&segments, rows)
+    }
+
+    fn use_table(&mut self, table: Table) {
+        let numbers = table.segments().iter().map(|id| self.numbers.get(id).copied()).collect();
+        self.tables.push((table, numbers));
+    }
+}
+
+/// Whether a table of this cache was found damaged, and was removed.
+pub(super) fn is_damaged_table(error: &Error) -> bool {
+    matches!(error, Error::Local { source, .. } if source.kind() == std::io::ErrorKind::InvalidData)
+}
