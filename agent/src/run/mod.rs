@@ -412,6 +412,7 @@ impl Runner<'_> {
     async fn deliver(&self, mut record: Record) -> Result<(Record, RecordKey)> {
         let vault = self.vault;
         let (store, secret) = (&*vault.store, &vault.keys.secret);
+        record.ensure_unexpired(store.now())?;
         let before = async {
             let (host, job) = (&record.host, &record.job);
             chain::Chain::list(store, host, job, vault.config.id, secret).await?.last().await

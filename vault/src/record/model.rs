@@ -4,6 +4,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::error::Error;
 use crate::ids::{Fingerprint, RecordHash, SegmentId};
 use crate::keys::Salt;
 use crate::store::{Calls, LockMode, VersionId};
@@ -322,6 +323,23 @@ impl Record {
     pub const FORMAT: &'static str = "keephold-record-1";
     /// Most messages in a record.
     pub const MESSAGES_MAX: usize = 200;
+
+    /// To be asked right before a record is stored: a run that took longer than its snapshot is kept has nothing to show,
+    /// since its locks may have ended, and a pruner may have been there, before anyone could see the record.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the snapshot has expired.
+    pub fn ensure_unexpired(&self, now: Timestamp) -> Result<(), Error> {
+        let expires = self.retention.expires;
+        if self.snapshot.is_none() || now < expires {
+            return Ok(());
+        }
+        Err(Error::Stopped(format!(
+            "it began at {} and was to be kept until {expires}, which has passed: keep this job's snapshots for longer than \
+             a run takes",
+            self.started
+        )))
+    }
 }
 
 #[cfg(test)]

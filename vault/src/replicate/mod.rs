@@ -15,8 +15,7 @@
 //! not be copied, though it may be sound in the source, steps 4 and 5 are left out. An object that is *damaged* in the source
 //! is reported and holds nothing back: the copy is then as good as its source, and one rotten pack, perhaps of no use to
 //! anyone, can't keep every later backup from having a copy. A pack that a pruner took away between listing and
-//! reading wasn't needed by a record that still exists, because a pruner takes records first and each of R is read only
-//! in step 5.
+//! reading wasn't needed by any record that has not expired, nor by one of the newest good ones.
 //!
 //! **Locks.** Without a key it isn't known when a run expires, but the lock of each of its objects lasts until then at least.
 //! So the copy's lock ends when the source's does, or later by [`Settings::keep`]. A run may have made the lock of any
@@ -48,7 +47,7 @@ use crate::error::Error;
 use crate::ids::{Fingerprint, VaultId};
 use crate::read::{Vault, concerns_object};
 use crate::store::{
-    LockMode, LockPolicy, ObjectKey, Prefix, Store, StoreError, Version, VersionId, ensure_lockable,
+    LockMode, LockPolicy, ObjectKey, Prefix, Store, StoreError, Version, ensure_lockable,
 };
 
 /// Objects that are looked at together; a question about a lock is a small request.
@@ -103,7 +102,7 @@ pub async fn replicate(
         settings,
         tally,
         fingerprint: vault.fingerprint(),
-        now: Timestamp::now(),
+        now: target.now(),
         copies: Semaphore::new(settings.parallel.max(1)),
     };
     let config = Prefix::exact(&ObjectKey::vault_config());
@@ -253,7 +252,20 @@ impl Replication<'_> {
 
     /// Copies one object, in the version whose bytes are those of its name.
     async fn copy(&self, object: &Object) -> Result<(), Error> {
-        match self.try_copy(object).await {
+        self.settle(object, self.try_copy(object).await)
+    }
+
+    /// What concerns one object only is counted, and the others go on.
+    fn settle(&self, object: &Object, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            // Pruned meanwhile: in the source nothing needs it any more.
+            Err(Error::Store(StoreError::NotFound { what, target }))
+                if target == self.source.url() =>
+            {
+                tracing::debug!(%what, "gone from the source");
+                self.tally.gone.add(1);
+                Ok(())
+            }
             Err(error) if is_about_one(&error) => {
                 self.tally.fail(&object.key, &error);
                 Ok(())
@@ -285,7 +297,7 @@ impl Replication<'_> {
                 continue;
             }
             let size = bytes.len() as u64;
-            let until = self.lock_end(object, version).await?;
+            let until = self.lock_end(object).await?;
             self.tally.requests.writes.add(1);
             self.target.put(&object.key, bytes, until).await?;
             self.tally.copied(object.kind(), size);
@@ -299,30 +311,33 @@ impl Replication<'_> {
     }
 
     /// Until when a new copy is to be locked.
-    async fn lock_end(
-        &self,
-        object: &Object,
-        version: Option<&VersionId>,
-    ) -> Result<Timestamp, Error> {
+    async fn lock_end(&self, object: &Object) -> Result<Timestamp, Error> {
         let least = self.now + LOCK_LEAST;
         if self.settings.policy == LockPolicy::None {
             return Ok(least);
         }
-        let end = self.source_end(object, version).await?;
+        let end = self.source_end(object).await?;
         Ok(end.map_or(least, |end| end.max(least)).max(self.floor(SLACK).unwrap_or(least)))
     }
 
-    /// When the source's lock ends; `None` if there is none, and [`Settings::keep`] takes its place.
-    async fn source_end(
-        &self,
-        object: &Object,
-        version: Option<&VersionId>,
-    ) -> Result<Option<Timestamp>, Error> {
-        self.tally.requests.lock_reads.add(1);
-        match self.source.retention(&object.key, version).await? {
-            Some(lock) => Ok(Some(lock.until)),
-            None if self.settings.keep.is_some() => Ok(None),
-            None => Err(StoreError::Config {
+    /// When the source's lock ends; `None` if there is none, and [`Settings::keep`] takes its place. A PUT that arrived
+    /// twice left two versions with the same bytes, and a record may rest on either: the lock that lasts longest counts.
+    async fn source_end(&self, object: &Object) -> Result<Option<Timestamp>, Error> {
+        let size = object.versions.first().map(|v| v.size);
+        let (mut end, mut gone) = (None, None);
+        for version in object.versions.iter().filter(|v| Some(v.size) == size) {
+            self.tally.requests.lock_reads.add(1);
+            match self.source.retention(&object.key, version.version.as_ref()).await {
+                Ok(lock) => end = end.max(Some(lock.map(|lock| lock.until))),
+                Err(error @ StoreError::NotFound { .. }) => gone = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match (end, gone) {
+            (Some(Some(until)), _) => Ok(Some(until)),
+            (None, Some(gone)) => Err(gone.into()),
+            _ if self.settings.keep.is_some() => Ok(None),
+            _ => Err(StoreError::Config {
                 detail: format!(
                     "{} in {} has no lock, so it isn't known for how long its copy is to be locked: give `keep`",
                     object.key,
@@ -342,26 +357,11 @@ impl Replication<'_> {
 
     /// Sees to it that what the copy has is locked for as long as in the source.
     async fn compare_lock(&self, object: &Object, copy: &Version) -> Result<(), Error> {
-        match self.try_compare_lock(object, copy).await {
-            // Pruned meanwhile: in the source nothing needs it any more. In the copy it is copied by the next run.
-            Err(Error::Store(StoreError::NotFound { what, target }))
-                if target == self.source.url() =>
-            {
-                tracing::debug!(%what, "gone from the source");
-                self.tally.gone.add(1);
-                Ok(())
-            }
-            Err(error) if is_about_one(&error) => {
-                self.tally.fail(&object.key, &error);
-                Ok(())
-            }
-            other => other,
-        }
+        self.settle(object, self.try_compare_lock(object, copy).await)
     }
 
     async fn try_compare_lock(&self, object: &Object, copy: &Version) -> Result<(), Error> {
-        let version = object.versions.first().and_then(|v| v.version.as_ref());
-        let end = self.source_end(object, version).await?;
+        let end = self.source_end(object).await?;
         let wanted = end.max(self.floor(0));
         // The lock of what nothing needs any more may have ended.
         let Some(wanted) = wanted.filter(|end| *end > self.now) else { return Ok(()) };

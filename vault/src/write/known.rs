@@ -325,7 +325,9 @@ impl Known {
             ));
         }
         let mut drained = PackSet::default();
-        let mut lock = packs.iter().copied().min_by_key(|l| l.0).unwrap_or(LockState::NONE);
+        // A segment doesn't tell of its own lock, and it may end sooner than those of its packs: an interrupted run may
+        // have stored them for longer than the one that described them.
+        let mut lock = LockState::NONE;
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
             lock = memo.segment;
             packs.clone_from(&memo.packs);
