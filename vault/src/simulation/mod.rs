@@ -19,8 +19,10 @@ use world::World;
 
 /// Seeds of one `cargo test`; `KEEPHOLD_SIMULATION_SEEDS` asks for more, `KEEPHOLD_SIMULATION_SEED` for one.
 const SEEDS: u64 = 1_000;
-/// Steps of a seed, eight hours each on average: three months, in which each host runs some thirty times.
-const STEPS: u32 = 260;
+/// Steps of a seed, eight hours each on average: a month, in which each host runs some ten times …
+const STEPS: u32 = 100;
+/// … and of each tenth seed: five months.
+const STEPS_LONG: u32 = 450;
 
 /// Chance, the same for the same seed (splitmix64: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 /// generators").
@@ -85,7 +87,8 @@ fn simulate(seed: u64) -> Happened {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut world = World::new(seed).await;
-        for _ in 0..STEPS {
+        let steps = if seed.is_multiple_of(10) { STEPS_LONG } else { STEPS };
+        for _ in 0..steps {
             world.step().await;
         }
         world.end().await;
@@ -118,7 +121,7 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
     });
     println!("{} seeds: {happened:?}", seeds.end - seeds.start);
     let Happened { runs, failures, pruned, drained, replications, cut_off } = happened;
-    assert!(runs > 10 * (seeds.end - seeds.start), "{happened:?}");
+    assert!(runs > 5 * (seeds.end - seeds.start), "{happened:?}");
     if seeds.end - seeds.start > 20 {
         let all = [failures, pruned, drained, replications, cut_off];
         assert!(!all.contains(&0), "something never happened: {happened:?}");
