@@ -42,6 +42,8 @@
 mod holds;
 mod report;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;

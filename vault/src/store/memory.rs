@@ -72,6 +72,8 @@ pub enum Fault {
     After,
     /// A write arrives twice, and the target keeps both versions.
     Twice,
+    /// The target says that this credential may not.
+    Denied,
     /// It and all requests after it fail, until the faults are set anew: the other end has crashed.
     Crash,
 }
@@ -165,6 +167,11 @@ impl MemoryStore {
                 Err(unreachable("crashed"))
             }
             Fault::Before => Err(unreachable("the request was lost")),
+            Fault::Denied => Err(StoreError::Denied {
+                target: URL.into(),
+                action: "do this".into(),
+                detail: "AccessDenied".into(),
+            }),
             _ => Ok((state, fault)),
         }
     }
