@@ -63,6 +63,8 @@ fn end_local(folder: &Path, soon: Timestamp) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             end_local(&path, soon);
+        } else if path.ends_with(".guard") {
+            // Holds no time: it is what programs lock against each other.
         } else if std::fs::read_to_string(&path).unwrap().trim().parse::<Timestamp>().unwrap()
             < soon
         {

@@ -269,3 +269,32 @@ async fn racing_writers_agree() {
     .await;
     assert_eq!(different.iter().filter(|r| r.is_ok()).count(), 1, "{different:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruner_never_takes_what_a_writer_was_just_told_is_locked() {
+    let folder = Folder::new();
+    // Two programs: neither knows of the other.
+    let (writer, pruner) =
+        (folder.open(LockPolicy::Compliance), folder.open(LockPolicy::Compliance));
+    let (mut extended, mut deleted) = (0, 0);
+    for n in 0..400 {
+        let object = key(&format!("packs/race-{n}"));
+        writer.put(&object, Bytes::from("contents"), in_hours(-1)).await.unwrap();
+        let (store, what) = (Arc::clone(&writer), object.clone());
+        let extend = tokio::spawn(async move { store.extend(&what, None, in_hours(1)).await });
+        let (store, what) = (Arc::clone(&pruner), object.clone());
+        let delete = tokio::spawn(async move { store.delete(&what, None).await });
+        match (extend.await.unwrap(), delete.await.unwrap()) {
+            (Ok(_), Err(StoreError::Locked { .. })) => {
+                extended += 1;
+                assert!(writer.get(&object, None, 100).await.is_ok());
+            }
+            (Err(StoreError::NotFound { .. }), Ok(())) => {
+                deleted += 1;
+                assert!(writer.retention(&object, None).await.is_err());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(extended > 0 && deleted > 0, "they never met: {extended} {deleted}");
+}

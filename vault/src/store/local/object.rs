@@ -1,7 +1,6 @@
 //! Writing, holding and removing one object.
 
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
 
 use jiff::Timestamp;
 use rustix::fs::{self, AtFlags, RenameFlags};
@@ -10,9 +9,6 @@ use rustix::io::Errno;
 use super::folder::{Root, split};
 use super::{attribute, mode_for, sidecar};
 use crate::store::{Lock, LockPolicy, ObjectKey, StoreError};
-
-/// Keeps two writers of one process from shortening each other's lock between reading and replacing it.
-static RAISING: Mutex<()> = Mutex::new(());
 
 /// The folder with the policy that writes follow.
 #[derive(Debug)]
@@ -35,14 +31,20 @@ impl Writer {
         let (dir, name) = split(key.as_str());
         let dir = self.root.make_dir(dir).map_err(failed)?;
         if let Some(existing) = self.existing(key)? {
-            return self.adopt(key, &existing, body, until, immutable);
+            match self.adopt(key, &existing, body, until, immutable) {
+                Err(StoreError::NotFound { .. }) => {}
+                done => return done,
+            }
         }
         let (tmp_dir, tmp, file) = self.root.temporary().map_err(failed)?;
         let drop_tmp = || {
             let _ = fs::unlinkat(&tmp_dir, &*tmp, AtFlags::empty());
         };
         let written = write_all(&file, body).and_then(|()| fs::fsync(&file));
-        let lock = written.map_err(failed).and_then(|()| self.raise(key, until, immutable));
+        let lock = written.map_err(failed).and_then(|()| {
+            let _alone = self.alone(key)?;
+            self.raise(key, until, immutable)
+        });
         let lock = lock.inspect_err(|_| drop_tmp())?;
         match name_once(&tmp_dir, &tmp, &dir, name) {
             Ok(()) => {}
@@ -93,7 +95,14 @@ impl Writer {
                 target: self.root.url().to_owned(),
             });
         }
-        let lock = self.raise(key, until, immutable)?;
+        let lock = {
+            let _alone = self.alone(key)?;
+            match self.existing(key)? {
+                Some(_) => self.raise(key, until, immutable)?,
+                // A pruner was faster.
+                None => return Err(failed(Errno::NOENT)),
+            }
+        };
         // The writer before may have been stopped between any two of its steps.
         if immutable {
             attribute::set(existing, true).map_err(failed)?;
@@ -104,6 +113,16 @@ impl Writer {
         Ok(lock)
     }
 
+    /// As long as what this answers lives, no other thread or process looks at locks in order to raise them, or to delete
+    /// what they no longer hold: a pruner would otherwise delete what a writer has just been told is locked.
+    fn alone(&self, key: &ObjectKey) -> Result<Option<OwnedFd>, StoreError> {
+        if self.policy == LockPolicy::None {
+            return Ok(None);
+        }
+        sidecar::alone(&self.root).map(Some).map_err(|e| self.root.error("lock", key.as_str(), e))
+    }
+
+    /// To be called with [`alone`](Self::alone) held.
     fn raise(
         &self,
         key: &ObjectKey,
@@ -113,7 +132,6 @@ impl Writer {
         if self.policy == LockPolicy::None {
             return Ok(None);
         }
-        let _one = RAISING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let until = sidecar::raise(&self.root, key, until)
             .map_err(|e| self.root.error("lock", key.as_str(), e))?;
         Ok(Some(Lock { mode: mode_for(immutable), until }))
@@ -137,6 +155,7 @@ impl Writer {
         until: Timestamp,
         immutable: bool,
     ) -> Result<Option<Lock>, StoreError> {
+        let _alone = self.alone(key)?;
         let file = self
             .root
             .open_file(key.as_str())
@@ -151,12 +170,12 @@ impl Writer {
     /// Removes an object whose lock has ended. One that isn't there is no error, as with S3.
     pub(super) fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let failed = |e| self.root.error("delete", key.as_str(), e);
+        let _alone = self.alone(key)?;
         let file = match self.root.open_file(key.as_str()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
-        let _one = RAISING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(until) = sidecar::read(&self.root, key).map_err(failed)?
             && until > Timestamp::now()
         {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
-use rustix::fs::{self, AtFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::folder::{Root, split};
@@ -13,11 +13,30 @@ use crate::store::ObjectKey;
 /// The folder of these files, shaped like the vault.
 const LOCKS: &str = ".locks";
 
+/// Whoever holds an exclusive `flock` on it is alone with all of them. No object's lock has this name: keys have no part
+/// that begins with a dot.
+const GUARD: &str = ".guard";
+
 /// Longest content that is believed.
 const LEN_MAX: usize = 64;
 
 fn path(key: &ObjectKey) -> String {
     format!("{LOCKS}/{key}")
+}
+
+/// Waits until nobody else is at work with these files, in this process or another one, and keeps others away until what
+/// it answers is dropped. Deletions and extensions take microseconds; whoever dies lets go.
+pub(super) fn alone(root: &Root) -> Result<OwnedFd, Errno> {
+    let dir = root.make_dir(LOCKS)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let guard = fs::openat(&dir, GUARD, flags, Mode::from_raw_mode(0o666))?;
+    loop {
+        match fs::flock(&guard, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(guard),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The end of an object's lock. A file that can't be understood counts as a lock without end: better kept too
