@@ -39,6 +39,17 @@ fn noise(number: u8) -> Vec<u8> {
     bytes
 }
 
+/// Long enough for a run; a snapshot that has expired before its run ends is none.
+const BRIEFLY: &str = "15s";
+
+/// Waits until a run has expired.
+fn expires(record: &Value) {
+    let expires: Timestamp = record["retention"]["expires"].as_str().unwrap().parse().unwrap();
+    let left = expires.duration_since(Timestamp::now()).unsigned_abs();
+    assert!(left < Duration::from_secs(60), "{left:?}");
+    std::thread::sleep(left + Duration::from_secs(1));
+}
+
 /// Ends locks that last no more than a day or two, as time would.
 fn time_passes(site: &Site) {
     let soon = Timestamp::now() + SignedDuration::from_hours(48);
@@ -82,10 +93,10 @@ fn objects(report: &Value, kind: &str, fate: &str) -> u64 {
 fn what_nothing_needs_goes_once_its_lock_has_ended_and_the_rest_comes_back() {
     for (place, lock) in [(Place::Local, "compliance"), (Place::LocalStack, "governance")] {
         let site = Site::with_lock(place, lock);
-        for (number, keep) in [(1, "1s"), (2, "35d"), (3, "1s"), (4, "1s"), (5, "1s")] {
+        for (number, keep) in [(1, BRIEFLY), (2, "35d"), (3, BRIEFLY), (4, BRIEFLY)] {
             run(&site, number, keep);
         }
-        std::thread::sleep(Duration::from_secs(2));
+        expires(&run(&site, 5, BRIEFLY));
         let before = site.stored();
 
         // Run 1 has expired and isn't among the newest three, but what it stored is still locked for a while.
@@ -132,10 +143,10 @@ fn what_nothing_needs_goes_once_its_lock_has_ended_and_the_rest_comes_back() {
 #[test]
 fn a_record_that_cannot_be_read_stops_prune_until_someone_has_looked() {
     let site = Site::new(Place::Local);
-    for number in 1..=4 {
-        run(&site, number, "1s");
+    for number in 1..=3 {
+        run(&site, number, BRIEFLY);
     }
-    std::thread::sleep(Duration::from_secs(2));
+    expires(&run(&site, 4, BRIEFLY));
     time_passes(&site);
     let kept = prune(&site, &["--dry-run"]).run().ok().json();
     assert!(objects(&kept, "pack", "deleted") > 0);
@@ -149,4 +160,51 @@ fn a_record_that_cannot_be_read_stops_prune_until_someone_has_looked() {
     assert_eq!(site.stored(), before);
     let report = prune(&site, &["--disregard", key]).run().exits(3).json();
     assert_eq!(objects(&report, "pack", "deleted"), objects(&kept, "pack", "deleted"), "{report}");
+}
+
+/// The writer wants to use again what nothing needs any more, while the pruner takes it away.
+#[test]
+fn a_backup_beside_a_prune_comes_back_whole() {
+    // By how many milliseconds the backup begins before the prune.
+    for (place, ahead) in [(Place::Local, 0), (Place::Ceph, -500_i64), (Place::LocalStack, -100)] {
+        let site = Site::with_lock(place, "governance");
+        for number in 1..=7 {
+            run(&site, number, BRIEFLY);
+        }
+        expires(&run(&site, 8, BRIEFLY));
+        time_passes(&site);
+        for number in 1..=5 {
+            let name = format!("again{number}");
+            std::fs::write(site.source().join(name), noise(number)).unwrap();
+        }
+        let (backup, pruned) = std::thread::scope(|scope| {
+            let wait = |first: i64| {
+                std::thread::sleep(Duration::from_millis(u64::try_from(first).unwrap_or(0)));
+            };
+            let site = &site;
+            let backup = scope.spawn(move || {
+                wait(-ahead);
+                site.backup().arg("--keep").arg("35d").run()
+            });
+            wait(ahead);
+            let pruned = prune(site, &[]).run().ok().json();
+            (backup.join().unwrap().ok().json(), pruned)
+        });
+        assert_eq!(backup["status"], "success", "{place:?}: {backup}");
+        let pruned_packs = objects(&pruned, "pack", "deleted");
+        println!(
+            "{place:?}: {pruned_packs} packs went, {} were used again",
+            backup["totals"]["packs_reused"]
+        );
+        let restore = site.elsewhere(&["restore", "web1/files"]).arg("--target");
+        restore.arg(site.path("back")).run().ok();
+        for number in 1..=5 {
+            let back = std::fs::read(site.restored("back").join(format!("again{number}"))).unwrap();
+            assert!(back == noise(number), "{place:?}: {number}");
+        }
+        let again = prune(&site, &[]).run().ok().json();
+        println!("{place:?}: then {} packs", objects(&again, "pack", "deleted"));
+        let restore = site.elsewhere(&["restore", "web1/files"]).arg("--target");
+        restore.arg(site.path("later")).run().ok();
+    }
 }
