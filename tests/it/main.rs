@@ -11,6 +11,7 @@
 )]
 
 mod add_only;
+mod attacks;
 mod bad_input;
 mod classes;
 mod come_back;

@@ -133,7 +133,12 @@ impl Object<'_> {
     }
 
     pub(crate) fn get(&self, version: &str) -> Vec<u8> {
-        let body = self.ask("", "get", json!({"version": version})).unwrap();
+        self.read_as("", version)
+    }
+
+    /// Reads a version as another user, who may.
+    pub(crate) fn read_as(&self, role: &str, version: &str) -> Vec<u8> {
+        let body = self.ask(role, "get", json!({"version": version})).unwrap();
         STANDARD.decode(body.as_str().unwrap()).unwrap()
     }
 
@@ -167,6 +172,29 @@ impl Object<'_> {
         self.ask(role, "delete", json!({"version": version, "bypass": true})).map(drop)
     }
 
+    /// Puts a version over it as another user, without a lock; gives the version.
+    pub(crate) fn put_as(&self, role: &str, body: &[u8]) -> Result<String, String> {
+        let done = self.ask(role, "put", json!({"body": STANDARD.encode(body)}))?;
+        Ok(done.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Deletes as another user without naming a version: a marker.
+    pub(crate) fn hide_as(&self, role: &str) -> Result<(), String> {
+        self.ask(role, "delete", json!({})).map(drop)
+    }
+
+    /// Moves the end of a version's lock as another user.
+    pub(crate) fn extend_as(
+        &self,
+        role: &str,
+        version: &str,
+        mode: &str,
+        until: &str,
+    ) -> Result<(), String> {
+        let request = json!({"version": version, "mode": mode, "until": until});
+        self.ask(role, "set_retention", request).map(drop)
+    }
+
     /// Tries to read a version as another user.
     pub(crate) fn get_as(&self, role: &str, version: &str) -> Result<(), String> {
         self.ask(role, "get", json!({"version": version})).map(drop)
@@ -174,7 +202,16 @@ impl Object<'_> {
 
     /// Mode and end of a version's lock.
     pub(crate) fn retention(&self, version: &str) -> Result<(String, jiff::Timestamp), String> {
-        let found = self.ask("", "retention", json!({"version": version}))?;
+        self.retention_as("", version)
+    }
+
+    /// The same as another user.
+    pub(crate) fn retention_as(
+        &self,
+        role: &str,
+        version: &str,
+    ) -> Result<(String, jiff::Timestamp), String> {
+        let found = self.ask(role, "retention", json!({"version": version}))?;
         let text = |name: &str| found[name].as_str().unwrap().to_owned();
         Ok((text("mode"), text("until").parse().unwrap()))
     }
