@@ -68,6 +68,11 @@ impl TargetUrl {
         }
     }
 
+    /// Whether it is a folder on this machine, and no service.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local { .. })
+    }
+
     fn parse_s3(rest: &str) -> Result<Self, StoreError> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.contains('@') {

@@ -43,6 +43,8 @@ pub(super) struct AzureStore {
     container: OnceCell<Container>,
     /// Whether a lock has been read back.
     proven: AtomicBool,
+    /// Whether a written lock could not be read back.
+    unkept: AtomicBool,
     /// Whether writes were answered with versions: 0 not known, 1 no, 2 yes.
     versions: AtomicU8,
 }
@@ -83,6 +85,7 @@ impl AzureStore {
             policy: options.lock,
             container: OnceCell::new(),
             proven: AtomicBool::new(false),
+            unkept: AtomicBool::new(false),
             versions: AtomicU8::new(0),
         })
     }
@@ -275,7 +278,14 @@ impl Store for AzureStore {
         let call = Call::new("PUT", Some(&path), "extend the lock of", &named(key, Some(version)))
             .query("comp", "immutabilityPolicies");
         let call = locking::with_lock(of_version(call, Some(version)), lock);
-        let answer = self.send(&call).await?;
+        let answer = self.client.send(&call).await?;
+        if !answer.is_success() {
+            let refusal = Refusal::of(&answer);
+            return Err(match refusal.status {
+                405 | 501 => self.unprotected(refusal.words()),
+                _ => self.error(&call, &refusal),
+            });
+        }
         match locking::lock_in_headers(&answer) {
             Some(set) if locking::covers(set, lock) => Ok(Some(set)),
             set => Err(self.unkept(key, Some(version), lock, set)),
@@ -293,6 +303,10 @@ impl Store for AzureStore {
             }
             (_, Some(false)) => {
                 notes.push(format!("{UNLOCKABLE}: writes that ask for a lock are refused"));
+                Strength::None
+            }
+            _ if self.unkept.load(Ordering::Relaxed) => {
+                notes.push("a lock that was written could not be read back".into());
                 Strength::None
             }
             (_, None) if !proven => {

@@ -82,7 +82,7 @@ impl AzureStore {
         refusal.error(&self.client.target, &format!("write {key}"), key.as_str())
     }
 
-    fn unprotected(&self, detail: String) -> StoreError {
+    pub(super) fn unprotected(&self, detail: String) -> StoreError {
         StoreError::Unprotected { target: self.client.target.clone(), detail }
     }
 
@@ -110,25 +110,23 @@ impl AzureStore {
         version: Option<&VersionId>,
         asked: Lock,
     ) -> Result<(), StoreError> {
-        if version.is_none() {
-            return Err(self.unprotected(format!(
-                "{key} was stored without a version, so no lock can be extended or read by it"
-            )));
-        }
-        if self.proven.load(Ordering::Relaxed) {
+        if version.is_some() && self.proven.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match self.retention(key, version).await {
-            Ok(Some(held)) if locking::covers(held, asked) => Ok(()),
-            Ok(held) => {
-                self.proven.store(false, Ordering::Relaxed);
-                Err(self.unkept(key, version, asked, held))
-            }
-            Err(StoreError::Denied { detail, .. }) => Err(self.unprotected(format!(
+        let error = match self.retention(key, version).await {
+            _ if version.is_none() => self.unprotected(format!(
+                "{key} was stored without a version, so no lock can be extended or read by it"
+            )),
+            Ok(Some(held)) if locking::covers(held, asked) => return Ok(()),
+            Ok(held) => self.unkept(key, version, asked, held),
+            Err(StoreError::Denied { detail, .. }) => self.unprotected(format!(
                 "the lock of {key} can't be read back, and what can't be read isn't called locked: {detail}"
-            ))),
-            Err(e) => Err(e),
-        }
+            )),
+            Err(e) => return Err(e),
+        };
+        self.unkept.store(true, Ordering::Relaxed);
+        self.proven.store(false, Ordering::Relaxed);
+        Err(error)
     }
 
     /// Takes an object that is there already for the one to be written, if it has the same bytes, and sees to it
