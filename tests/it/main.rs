@@ -11,6 +11,7 @@
 )]
 
 mod add_only;
+mod azure;
 mod bad_input;
 mod classes;
 mod come_back;
