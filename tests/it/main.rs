@@ -12,6 +12,7 @@
 
 mod add_only;
 mod attacks;
+mod azure;
 mod bad_input;
 mod classes;
 mod come_back;

@@ -149,6 +149,10 @@ fn rough(seconds: u64) -> String {
     }
 }
 
+fn is_azure(target: &str) -> bool {
+    target.starts_with("az://")
+}
+
 impl StoreError {
     /// Whether trying again later could help without anyone changing anything.
     pub fn is_transient(&self) -> bool {
@@ -167,13 +171,26 @@ impl StoreError {
             Self::Denied { detail, .. } if detail.contains("InvalidAccessKeyId") => {
                 "the server doesn't know this access key id: set one of its own, or correct the endpoint"
             }
+            Self::Denied { target, detail, .. }
+                if is_azure(target) && detail.contains("AuthenticationFailed") =>
+            {
+                "the key, signature or token is not one of this account's, or has expired: set the right one"
+            }
             Self::Denied { .. } => {
                 "check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/"
+            }
+            Self::NoCredential { target, .. } if is_azure(target) => {
+                "set secret_file (an account key or a shared access signature), AZURE_STORAGE_SAS_TOKEN or \
+                 AZURE_STORAGE_KEY, or give this machine an identity that may use the container"
             }
             Self::NoCredential { .. } => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (AWS_PROFILE), or a role"
             }
             Self::Unreachable { .. } => "check the endpoint, DNS and the network; nothing was lost",
+            Self::Unprotected { target, .. } if is_azure(target) => {
+                "use a container made with version-level immutability, and a credential that may set policies and read \
+                 them, or set lock = \"none\" and accept that nothing is immutable"
+            }
             Self::Unprotected { .. } => {
                 "use a bucket made with Object Lock, or set lock = \"none\" and accept that nothing is immutable"
             }

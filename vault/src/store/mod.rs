@@ -4,8 +4,10 @@
 //! read can name the version that it wants. Deleting is a trait of its own ([`Prune`]), so that the agent's code
 //! can't even spell it; attacking locks is another ([`Probe`]), for the prober alone.
 
+mod azure;
 mod calls;
 mod error;
+mod http;
 mod key;
 mod local;
 mod lock;
@@ -93,7 +95,8 @@ pub struct Version {
 /// A target that holds a vault. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The target as a person would write it (`s3://bucket/prefix`, `file:///path`); never holds a secret.
+    /// The target as a person would write it (`s3://bucket/prefix`, `az://account/container/prefix`,
+    /// `file:///path`); never holds a secret.
     fn url(&self) -> String;
 
     /// Stores `body` under `key`, locked until `retain_until` in the store's own mode ([`LockPolicy`]), and
@@ -172,6 +175,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError`] if the target can't be asked at all. A setting that this credential may not read is an answer.
     async fn settings(&self) -> Result<BucketSettings, StoreError> {
         Ok(BucketSettings::default())
+    }
+
+    /// What is missing where [`Protection::object_lock`] is false, for messages.
+    fn unlockable(&self) -> &'static str {
+        "Object Lock is not enabled on the bucket"
     }
 
     /// The server's clock less this host's, in milliseconds, as last seen in an answer; `None` where the target

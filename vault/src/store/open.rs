@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::azure::AzureStore;
+use super::http::check_offset;
 use super::local::LocalStore;
 use super::s3::S3Store;
-use super::s3::clock::check_offset;
 use super::target::{TargetOptions, TargetUrl};
 use super::{LockPolicy, Permissions, Probe, Protection, Prune, Store, StoreError};
 
@@ -25,6 +26,7 @@ pub fn open_store(
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
 }
@@ -40,6 +42,7 @@ pub fn open_prune(
 ) -> Result<Arc<dyn Prune>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
 }
@@ -55,6 +58,7 @@ pub fn open_probe(
 ) -> Result<Arc<dyn Probe>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
 }
@@ -93,7 +97,7 @@ pub async fn ensure_lockable(
     if policy != LockPolicy::None && protection.object_lock == Some(false) {
         return Err(StoreError::Unprotected {
             target: store.url(),
-            detail: "Object Lock is not enabled on the bucket".into(),
+            detail: store.unlockable().into(),
         });
     }
     if policy != LockPolicy::None {
@@ -103,7 +107,7 @@ pub async fn ensure_lockable(
 }
 
 /// What a credential may do with a target, tried without changing anything there; `None` for a local folder, where
-/// file permissions say it all. `longest` is the end of the longest lock that a run of now would set.
+/// file permissions say it all, and for Azure, where it can't be tried without writing. `longest` is the end of the longest lock that a run of now would set.
 ///
 /// # Errors
 /// As [`open_store`], and [`StoreError`] where the target can't be asked.
@@ -117,6 +121,6 @@ pub async fn permissions(
         TargetUrl::S3 { .. } => {
             S3Store::open(url, options, env)?.permissions(longest).await.map(Some)
         }
-        TargetUrl::Local { .. } => Ok(None),
+        TargetUrl::Azure { .. } | TargetUrl::Local { .. } => Ok(None),
     }
 }

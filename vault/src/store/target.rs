@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use super::lock::LockPolicy;
 
-/// A vault's place: `s3://bucket/prefix`, `file:///path`, or a plain path.
+/// A vault's place: `s3://bucket/prefix`, `az://account/container/prefix`, `file:///path`, or a plain path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetUrl {
     /// A bucket on Amazon S3 or a compatible server.
@@ -18,6 +18,15 @@ pub enum TargetUrl {
         /// The bucket's name.
         bucket: String,
         /// Where the vault begins in the bucket: empty, or without a slash at either end.
+        prefix: String,
+    },
+    /// A container of Azure Blob Storage.
+    Azure {
+        /// The storage account's name.
+        account: String,
+        /// The container's name.
+        container: String,
+        /// Where the vault begins in the container: empty, or without a slash at either end.
         prefix: String,
     },
     /// A folder on this machine.
@@ -39,18 +48,29 @@ impl TargetUrl {
         };
         match scheme {
             "s3" => Self::parse_s3(rest),
+            "az" => Self::parse_azure(rest),
             "file" => Self::parse_file(text, rest),
             "http" | "https" => config(
                 "the vault's url is an http address: write s3://bucket/prefix there, and the address as `endpoint`",
             ),
-            "az" | "azure" | "abfs" | "abfss" | "gs" | "gcs" => {
-                config(format!("{scheme}:// is not supported yet; use s3:// or file://"))
+            "azure" | "abfs" | "abfss" => {
+                config(format!("write az://account/container/prefix instead of {scheme}://"))
             }
-            _ if scheme.eq_ignore_ascii_case("s3") || scheme.eq_ignore_ascii_case("file") => {
+            "gs" | "gcs" => {
+                config(format!("{scheme}:// is not supported; use s3://, az:// or file://"))
+            }
+            _ if ["s3", "az", "file"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
                 config(format!("write {}:// in small letters", scheme.to_ascii_lowercase()))
             }
-            _ => config(format!("unknown kind of target `{scheme}://`; use s3:// or file://")),
+            _ => {
+                config(format!("unknown kind of target `{scheme}://`; use s3://, az:// or file://"))
+            }
         }
+    }
+
+    /// Whether it is a folder on this machine, and no service.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local { .. })
     }
 
     fn parse_s3(rest: &str) -> Result<Self, StoreError> {
@@ -72,19 +92,42 @@ impl TargetUrl {
         if bucket.len() < 3 || bucket.len() > 255 || !bucket.bytes().all(plain) {
             return config(format!("`{bucket}` can't be a bucket's name"));
         }
-        let prefix = prefix.trim_end_matches('/');
-        if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) && !prefix.is_empty() {
-            return config(format!("the prefix `{prefix}` has an empty component, `.` or `..`"));
+        let prefix = check_prefix(prefix)?;
+        Ok(Self::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    fn parse_azure(rest: &str) -> Result<Self, StoreError> {
+        let mut parts = rest.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default();
+        let (account, container, prefix) = (part(), part(), part());
+        if rest.contains('@') || rest.contains('?') {
+            return config(
+                "credentials don't belong in the vault's url: use secret_file or the environment",
+            );
         }
-        if prefix.len() > PREFIX_LEN_MAX {
-            return config(format!("the prefix is longer than {PREFIX_LEN_MAX} bytes"));
+        if account.contains(['.', ':']) {
+            return config(
+                "az:// is followed by the account's name, not a server; name the server as `endpoint`",
+            );
         }
-        if prefix.chars().any(|c| c.is_control() || matches!(c, '?' | '#' | '\\')) {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        if !(3..=24).contains(&account.len()) || !account.bytes().all(plain) {
             return config(format!(
-                "the prefix {prefix:?} holds a character that isn't allowed in it"
+                "`{account}` can't be a storage account's name: write az://account/container/prefix"
             ));
         }
-        Ok(Self::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        if container.is_empty() {
+            return config("az:// lacks the container's name: write az://account/container/prefix");
+        }
+        let plain = |c: u8| plain(c) || c == b'-';
+        if !(3..=63).contains(&container.len()) || !container.bytes().all(plain) {
+            return config(format!("`{container}` can't be a container's name"));
+        }
+        Ok(Self::Azure {
+            account: account.to_owned(),
+            container: container.to_owned(),
+            prefix: check_prefix(prefix)?.to_owned(),
+        })
     }
 
     fn parse_file(text: &str, rest: &str) -> Result<Self, StoreError> {
@@ -115,6 +158,21 @@ impl TargetUrl {
     }
 }
 
+/// A vault's prefix without a slash at its end.
+fn check_prefix(prefix: &str) -> Result<&str, StoreError> {
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) && !prefix.is_empty() {
+        return config(format!("the prefix `{prefix}` has an empty component, `.` or `..`"));
+    }
+    if prefix.len() > PREFIX_LEN_MAX {
+        return config(format!("the prefix is longer than {PREFIX_LEN_MAX} bytes"));
+    }
+    if prefix.chars().any(|c| c.is_control() || matches!(c, '?' | '#' | '\\')) {
+        return config(format!("the prefix {prefix:?} holds a character that isn't allowed in it"));
+    }
+    Ok(prefix)
+}
+
 /// Longest prefix of a vault inside a bucket, in bytes, so that prefix and key stay below S3's 1,024.
 const PREFIX_LEN_MAX: usize = 400;
 
@@ -123,6 +181,12 @@ impl fmt::Display for TargetUrl {
         match self {
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Azure { account, container, prefix } if prefix.is_empty() => {
+                write!(f, "az://{account}/{container}")
+            }
+            Self::Azure { account, container, prefix } => {
+                write!(f, "az://{account}/{container}/{prefix}")
+            }
             Self::Local { path } => match url::Url::from_file_path(path) {
                 Ok(url) => f.write_str(url.as_str()),
                 Err(()) => write!(f, "file://{}", path.display()),
@@ -158,7 +222,8 @@ impl fmt::Debug for Secret {
 #[serde(default)]
 pub struct TargetOptions {
     /// The server's address, for S3-compatible servers (`https://s3.example.net`); Amazon's own if unset here, in
-    /// the environment and in the profile.
+    /// the environment and in the profile. For Azure, the address below which containers lie
+    /// (`https://account.blob.core.usgovcloudapi.net`, `http://127.0.0.1:10000/devstoreaccount1`).
     pub endpoint: Option<String>,
     /// The region that requests are signed for.
     pub region: Option<String>,
@@ -172,7 +237,8 @@ pub struct TargetOptions {
     pub profile: Option<String>,
     /// The access key's id; needs [`secret_file`](Self::secret_file) or [`secret_access_key`](Self::secret_access_key).
     pub access_key_id: Option<String>,
-    /// A file that holds the secret access key and nothing else.
+    /// A file that holds the secret access key and nothing else; for Azure the account key, or a shared access
+    /// signature.
     pub secret_file: Option<PathBuf>,
     /// The secret access key itself: set by programs (or tests), never read from a configuration file.
     #[serde(skip)]
@@ -230,6 +296,8 @@ mod tests {
             ("s3://backups", "s3://backups"),
             ("s3://backups/", "s3://backups"),
             ("s3://backups/prod/db/", "s3://backups/prod/db"),
+            ("az://acct1/backups", "az://acct1/backups"),
+            ("az://acct1/backups/prod/db/", "az://acct1/backups/prod/db"),
             ("file:///srv/vault", "file:///srv/vault"),
             ("file:///srv/my%20vault", "file:///srv/my%20vault"),
             ("/srv/vault", "file:///srv/vault"),
@@ -260,6 +328,14 @@ mod tests {
             ("s3://b", "can't be a bucket"),
             ("https://host/b", "endpoint"),
             ("gs://b", "not supported"),
+            ("abfs://c@a/b", "az://account/container"),
+            ("AZ://acct1/c", "small letters"),
+            ("az://", "storage account's name"),
+            ("az://Acct/backups", "storage account's name"),
+            ("az://acct1", "container's name"),
+            ("az://acct1/x_y", "can't be a container"),
+            ("az://acct1.blob.core.windows.net/c", "endpoint"),
+            ("az://acct1/backups/a/../b", ".."),
             ("ftp://b", "unknown kind"),
             ("file://srv/vault", "file:///srv/vault"),
         ] {
@@ -268,6 +344,10 @@ mod tests {
         }
         let error = TargetUrl::parse("s3://AKIA:hunter2@bucket/x").unwrap_err().to_string();
         assert!(!error.contains("hunter2") && !error.contains("AKIA"), "{error}");
+        for sas in ["az://acct1/backups?sig=hunter2", "az://u:hunter2@acct1/backups"] {
+            let error = TargetUrl::parse(sas).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

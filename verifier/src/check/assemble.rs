@@ -162,7 +162,7 @@ impl<'a> Parts<'a> {
 
     fn policy(&self, history: &History, changed: Option<bool>) -> Policy {
         let settings = self.context.settings;
-        let s3 = matches!(settings.target.url, TargetUrl::S3 { .. });
+        let has_modes = !settings.target.url.is_local();
         let mut classes: BTreeSet<String> = BTreeSet::new();
         for run in history.newest() {
             let Ok(facts) = &run.facts else { continue };
@@ -185,8 +185,8 @@ impl<'a> Parts<'a> {
             config_blake3: settings.config_blake3.clone(),
             changed_since_previous: changed,
             required_mode: match settings.target.options.lock {
-                LockPolicy::Compliance if s3 => Some(LockMode::Compliance),
-                LockPolicy::Governance if s3 => Some(LockMode::Governance),
+                LockPolicy::Compliance if has_modes => Some(LockMode::Compliance),
+                LockPolicy::Governance if has_modes => Some(LockMode::Governance),
                 LockPolicy::Compliance | LockPolicy::Governance | LockPolicy::None => None,
             },
             retention: classes.into_iter().collect(),
@@ -225,8 +225,10 @@ impl<'a> Parts<'a> {
             writer_can_read: None,
             transport: Some(match &settings.target.url {
                 TargetUrl::Local { .. } => "a folder on the verifier's machine".to_owned(),
-                TargetUrl::S3 { .. } if plain => "HTTP without TLS".to_owned(),
-                TargetUrl::S3 { .. } => "HTTPS".to_owned(),
+                TargetUrl::S3 { .. } | TargetUrl::Azure { .. } if plain => {
+                    "HTTP without TLS".to_owned()
+                }
+                TargetUrl::S3 { .. } | TargetUrl::Azure { .. } => "HTTPS".to_owned(),
             }),
             packs_authenticated: opened,
             recipients: recipients.into_values().collect(),

@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use keephold_vault::store::{
-    Lock, LockMode, LockPolicy, Protection, StoreError, TargetUrl, VersionId,
-};
+use keephold_vault::store::{Lock, LockMode, LockPolicy, Protection, StoreError, VersionId};
 
 use super::context::{Context, told};
 use super::drift;
@@ -238,7 +236,7 @@ impl Locking {
     ) -> Result<LevelResult> {
         let url = context.vault.store().url();
         // A local folder is asked by writing to it, and the verifier writes nothing.
-        if matches!(context.settings.target.url, TargetUrl::S3 { .. }) {
+        if !context.settings.target.url.is_local() {
             match context.vault.store().protection().await {
                 Ok(protection) => self.locks.protection = Some(protection),
                 Err(error) => self.failed = self.failed.take().or_else(|| Some(told(&error))),
@@ -412,7 +410,7 @@ fn lead(context: &Context<'_>) -> SignedDuration {
 /// The mode that the verifier's own configuration asks for, on a target that has modes.
 fn required(context: &Context<'_>) -> Option<LockMode> {
     let target = &context.settings.target;
-    if !context.settings.lock_named || !matches!(target.url, TargetUrl::S3 { .. }) {
+    if !context.settings.lock_named || target.url.is_local() {
         return None;
     }
     match target.options.lock {

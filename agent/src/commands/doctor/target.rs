@@ -62,6 +62,14 @@ pub(super) async fn examine(
                 bucket(&protection, policy, needs, mender, found);
             }
         }
+        TargetUrl::Azure { account, container: name, .. } => {
+            clock(store.as_ref(), found);
+            container(&protection, policy, account, name, found);
+            found.unchecked(
+                "rights",
+                "what this credential may do in the container can't be tried without writing",
+            );
+        }
     }
     vault(store.as_ref(), keys, needs, found).await;
     let env = |name: &str| std::env::var(name).ok();
@@ -160,6 +168,44 @@ fn bucket(
             mender.default_retention(),
         ),
         Some(rule) => found.ok("default retention", format!("{rule}; each write carries its own lock")),
+    }
+}
+
+/// What a container of Azure promises.
+fn container(
+    protection: &Protection,
+    policy: LockPolicy,
+    account: &str,
+    name: &str,
+    found: &mut Examination,
+) {
+    match (policy, protection.object_lock) {
+        (LockPolicy::None, _) => found.bad(
+            "immutability",
+            "lock = \"none\": nothing that is written is locked, so whoever may delete can delete it all",
+            "lock = \"compliance\"        # in keephold.toml, with version-level immutability".into(),
+        ),
+        (_, Some(false)) => found.bad(
+            "immutability",
+            "version-level immutability is not enabled on the container: backups are refused",
+            format!(
+                "az storage container-rm create --storage-account {account} --name {name} --enable-vlw"
+            ),
+        ),
+        (_, None) => found.note(
+            "immutability",
+            format!(
+                "not told ({}); the first write of each run is read back",
+                protection.notes.join("; ")
+            ),
+        ),
+        (LockPolicy::Governance, Some(true)) => found.ok(
+            "immutability",
+            "enabled; writes get unlocked policies, which a credential with a special right can remove",
+        ),
+        (LockPolicy::Compliance, Some(true)) => {
+            found.ok("immutability", "enabled; writes get locked policies, which nobody can remove");
+        }
     }
 }
 

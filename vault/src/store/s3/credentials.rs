@@ -179,7 +179,7 @@ impl Credentials {
                 check(&credential).map_err(none)?;
                 Ok(credential)
             }
-            Ok(Err(e)) => Err(none(super::client::chain(&e))),
+            Ok(Err(e)) => Err(none(crate::store::http::chain(&e))),
             Err(_) => Err(none(format!("no answer within {} s", self.timeout.as_secs()))),
         }
     }
@@ -262,7 +262,7 @@ fn roles(region: &str) -> AmazonS3Builder {
 }
 
 fn build(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, String> {
-    let s3 = builder.build().map_err(|e| super::client::chain(&e))?;
+    let s3 = builder.build().map_err(|e| crate::store::http::chain(&e))?;
     Ok(Arc::clone(s3.credentials()))
 }
 

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 
-use super::client::{Call, Client};
-use super::endpoint::decode;
+use super::client::Client;
 use super::refusal::Refusal;
-use super::xml::Node;
+use crate::store::http::{Call, Node, decode};
 use crate::store::{Listed, ObjectKey, Prefix, StoreError, Version, VersionId};
 
 /// How a listing goes on: the query of its next page.

@@ -1,24 +1,14 @@
 //! Object Lock as S3 spells it: headers, documents, and what a bucket tells about itself.
 
 use bytes::Bytes;
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-use super::client::{Answer, Call, Client};
+use super::client::Client;
 use super::refusal::Refusal;
-use super::xml::Node;
-use crate::store::{Lock, LockMode, LockPolicy, StoreError};
+use crate::store::http::{self, Answer, Call, Node};
+use crate::store::{Lock, LockMode, StoreError};
 
 pub(super) const MODE_HEADER: &str = "x-amz-object-lock-mode";
 pub(super) const UNTIL_HEADER: &str = "x-amz-object-lock-retain-until-date";
-
-/// The mode that a policy's writes carry; `None` for no lock.
-pub(super) fn mode_of(policy: LockPolicy) -> Option<LockMode> {
-    match policy {
-        LockPolicy::Compliance => Some(LockMode::Compliance),
-        LockPolicy::Governance => Some(LockMode::Governance),
-        LockPolicy::None => None,
-    }
-}
 
 /// S3's word for a mode.
 pub(super) fn word(mode: LockMode) -> &'static str {
@@ -36,28 +26,13 @@ fn mode_from(word: &str) -> Option<LockMode> {
     }
 }
 
-/// The end of a lock in whole seconds, rounded up: servers keep no less than they are asked for, but no more.
-pub(super) fn whole_seconds(until: Timestamp) -> Timestamp {
-    let up = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
-    until.round(up).unwrap_or(until)
-}
-
-/// The stronger of two modes: an extension must never weaken a lock.
-pub(super) fn stronger(a: LockMode, b: LockMode) -> LockMode {
-    if a == LockMode::Compliance || b == LockMode::Compliance {
-        LockMode::Compliance
-    } else {
-        LockMode::Governance
-    }
-}
-
 /// The body of PutObjectRetention; without a lock it asks for the one that is there to be lifted.
 pub(super) fn retention_document(lock: Option<Lock>) -> Bytes {
     let inner = lock.map_or_else(String::new, |lock| {
         format!(
             "<Mode>{}</Mode><RetainUntilDate>{}</RetainUntilDate>",
             word(lock.mode),
-            whole_seconds(lock.until)
+            http::whole_seconds(lock.until)
         )
     });
     Bytes::from(format!(
@@ -163,13 +138,6 @@ pub(super) async fn ask_versioning(client: &Client) -> Result<Result<bool, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn locks_end_on_whole_seconds_never_earlier() {
-        let until: Timestamp = "2026-01-01T00:00:00.000000001Z".parse().unwrap();
-        assert_eq!(whole_seconds(until).to_string(), "2026-01-01T00:00:01Z");
-        assert_eq!(whole_seconds(whole_seconds(until)), whole_seconds(until));
-    }
 
     #[test]
     fn a_bucket_s_settings_are_read() {

@@ -1,9 +1,7 @@
 //! S3 and its compatibles: locks by Object Lock, set by the request that writes.
 
 mod client;
-pub(super) mod clock;
 mod credentials;
-mod endpoint;
 mod listing;
 mod locking;
 mod permissions;
@@ -11,9 +9,7 @@ mod probe;
 mod profile;
 mod refusal;
 mod settings;
-mod sums;
 mod write;
-mod xml;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,19 +20,18 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use self::client::{Answer, Call, Client};
+use self::client::{Client, S3};
 use self::credentials::Credentials;
-use self::endpoint::Endpoint;
 use self::locking::BucketLock;
 use self::profile::Profile;
 use self::refusal::Refusal;
-use self::sums::Sums;
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
     BucketSettings, Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
     StoreError, Stored, Strength, Version, VersionId,
 };
+use crate::store::http::{self, Answer, Call, Endpoint, Sums};
 
 /// A vault in a bucket.
 #[derive(Debug)]
@@ -108,9 +103,7 @@ impl S3Store {
         let credentials = Credentials::find(options, profile.as_ref(), &region, env, &target)?;
         Ok(Self {
             client: Client::new(
-                endpoint,
-                region,
-                credentials,
+                S3 { endpoint, region, credentials },
                 ca_file.as_deref(),
                 options,
                 target,
@@ -207,20 +200,11 @@ impl Store for S3Store {
         if let Some(version) = version {
             call = call.query("versionId", &version.0);
         }
-        let truncated = || StoreError::Truncated { what: call.what.clone(), wanted };
         let answer = self.client.send(&call).await?;
-        match answer.status {
-            206 if answer.body.len() as u64 == wanted => Ok(answer.body),
-            // The whole object: right where it is just what was asked for.
-            200 if range.start == 0 && answer.body.len() as u64 == wanted => Ok(answer.body),
-            206 | 416 => Err(truncated()),
-            200 => Err(StoreError::Other {
-                target: self.url(),
-                action: call.action.clone(),
-                detail: "the server took no notice of the range that was asked for".into(),
-            }),
-            _ => Err(self.error(&call, &Refusal::of(&answer))),
+        if !answer.is_success() && answer.status != 416 {
+            return Err(self.error(&call, &Refusal::of(&answer)));
         }
+        http::ranged(answer, &range, &call, &self.client.target)
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<Listed, StoreError>> {
@@ -256,7 +240,7 @@ impl Store for S3Store {
         version: Option<&VersionId>,
         until: Timestamp,
     ) -> Result<Option<Lock>, StoreError> {
-        let Some(mode) = locking::mode_of(self.policy) else {
+        let Some(mode) = http::mode_of(self.policy) else {
             return Ok(None);
         };
         let Some(version) = version else {
@@ -267,7 +251,7 @@ impl Store for S3Store {
             });
         };
         self.client.clock.check(&self.client.target)?;
-        let until = locking::whole_seconds(until);
+        let until = http::whole_seconds(until);
         let held = match self.retention(key, Some(version)).await {
             Ok(held) => held,
             // Then the server alone sees to it that nothing is shortened.
@@ -276,13 +260,13 @@ impl Store for S3Store {
         };
         if let Some(held) = held
             && held.until >= until
-            && locking::stronger(held.mode, mode) == held.mode
+            && http::stronger(held.mode, mode) == held.mode
         {
             return Ok(Some(held));
         }
         let lock = match held {
             Some(held) => {
-                Lock { mode: locking::stronger(held.mode, mode), until: held.until.max(until) }
+                Lock { mode: http::stronger(held.mode, mode), until: held.until.max(until) }
             }
             None => Lock { mode, until },
         };

@@ -8,12 +8,10 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::client::{Answer, Call};
 use super::locking;
 use super::refusal::Refusal;
-use super::sums::Sums;
-use super::xml::Node;
 use super::{S3Store, named};
+use crate::store::http::{self, Answer, Call, Node, Sums};
 use crate::store::{
     Lock, LockMode, LockPolicy, ObjectKey, Permissions, Right, Store as _, StoreError, Verdict,
     VersionId,
@@ -226,10 +224,10 @@ impl Probe<'_> {
             .header("content-type", "application/octet-stream")
             .header("content-md5", WRONG_MD5)
             .header("if-none-match", "*");
-        if let Some(mode) = locking::mode_of(self.store.policy) {
+        if let Some(mode) = http::mode_of(self.store.policy) {
             call = call
                 .header(locking::MODE_HEADER, locking::word(mode))
-                .header(locking::UNTIL_HEADER, locking::whole_seconds(until).to_string());
+                .header(locking::UNTIL_HEADER, http::whole_seconds(until).to_string());
         }
         call.body = body;
         call.sums = Some(&sums);
@@ -306,7 +304,7 @@ impl Probe<'_> {
         };
         let later = |seconds| Lock {
             mode: LockMode::Governance,
-            until: locking::whole_seconds(held.until + SignedDuration::from_secs(seconds)),
+            until: http::whole_seconds(held.until + SignedDuration::from_secs(seconds)),
         };
         match self.store.put_retention(key, &version, later(2)).await {
             Ok(()) => {}

@@ -3,11 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::client::Call;
 use super::locking;
 use super::refusal::Refusal;
-use super::sums::Sums;
 use super::{S3Store, named};
+use crate::store::http::{self, Call, Sums};
 use crate::store::probe::{Answer, Attack, Probe, only_canaries};
 use crate::store::{Lock, ObjectKey, StoreError, VersionId};
 
@@ -23,7 +22,7 @@ impl Probe for S3Store {
         lock: Option<Lock>,
     ) -> Result<Option<VersionId>, StoreError> {
         only_canaries(key)?;
-        let lock = lock.map(|lock| Lock { until: locking::whole_seconds(lock.until), ..lock });
+        let lock = lock.map(|lock| Lock { until: http::whole_seconds(lock.until), ..lock });
         let sums = Sums::of(&body).await;
         let answer = self.put_object(key, &body, &sums, lock, false).await?;
         if !answer.is_success() {

@@ -1,8 +1,7 @@
 //! From a server's refusal to an error that a person can act on.
 
-use super::client::Answer;
-use super::xml::Node;
 use crate::store::StoreError;
+use crate::store::http::{Answer, Node};
 
 /// Longest part of a server's message that is passed on, in characters.
 const MESSAGE_LEN_MAX: usize = 300;

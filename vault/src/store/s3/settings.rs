@@ -1,8 +1,8 @@
 //! A bucket's settings, each asked for by its own request: what is there may differ from what was configured once.
 
-use super::client::{Call, Client};
+use super::client::Client;
 use super::refusal::Refusal;
-use super::xml::Node;
+use crate::store::http::{Call, Node};
 use crate::store::{BucketSettings, Setting, SettingState, StoreError};
 
 /// What is asked for: the name, the query, and the codes that say that there is none.

@@ -5,12 +5,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::client::{Answer, Call};
 use super::locking::{self, BucketLock};
 use super::refusal::Refusal;
-use super::sums::Sums;
-use super::xml::Node;
 use super::{S3Store, named};
+use crate::store::http::{self, Answer, Call, Node, Sums};
 use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
 
 impl S3Store {
@@ -21,8 +19,8 @@ impl S3Store {
         body: Bytes,
         retain_until: Timestamp,
     ) -> Result<Stored, StoreError> {
-        let lock = locking::mode_of(self.policy)
-            .map(|mode| Lock { mode, until: locking::whole_seconds(retain_until) });
+        let lock = http::mode_of(self.policy)
+            .map(|mode| Lock { mode, until: http::whole_seconds(retain_until) });
         if lock.is_some() {
             self.ensure_bucket_locks().await?;
             self.client.clock.check(&self.client.target)?;
@@ -140,7 +138,7 @@ impl S3Store {
         match self.retention(key, version).await {
             Ok(Some(held))
                 if held.until >= asked.until
-                    && locking::stronger(held.mode, asked.mode) == held.mode =>
+                    && http::stronger(held.mode, asked.mode) == held.mode =>
             {
                 self.proven.store(true, Ordering::Relaxed);
                 Ok(())
@@ -209,7 +207,7 @@ impl S3Store {
             (None, _) => None,
             (Some(asked), Some(held))
                 if held.until >= asked.until
-                    && locking::stronger(held.mode, asked.mode) == held.mode =>
+                    && http::stronger(held.mode, asked.mode) == held.mode =>
             {
                 Some(held)
             }

@@ -17,15 +17,15 @@ const NOTHING: [u8; 32] = [
 
 /// The checksums of one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sums {
+pub(in crate::store) struct Sums {
     /// Also what the signature covers.
-    pub(super) sha256: [u8; 32],
-    pub(super) md5: [u8; 16],
+    pub(in crate::store) sha256: [u8; 32],
+    pub(in crate::store) md5: [u8; 16],
 }
 
 impl Sums {
     /// Hashes a body.
-    pub(super) async fn of(body: &Bytes) -> Self {
+    pub(in crate::store) async fn of(body: &Bytes) -> Self {
         if body.len() <= INLINE_LEN_MAX {
             return Self::now(body);
         }
@@ -38,20 +38,20 @@ impl Sums {
     }
 
     /// Hashes a small body at once.
-    pub(super) fn now(body: &[u8]) -> Self {
+    pub(in crate::store) fn now(body: &[u8]) -> Self {
         Self { sha256: Sha256::digest(body).into(), md5: Md5::digest(body).into() }
     }
 
     /// The SHA-256 of an empty body.
-    pub(super) fn of_nothing() -> [u8; 32] {
+    pub(in crate::store) fn of_nothing() -> [u8; 32] {
         NOTHING
     }
 
-    pub(super) fn sha256_base64(&self) -> String {
+    pub(in crate::store) fn sha256_base64(&self) -> String {
         STANDARD.encode(self.sha256)
     }
 
-    pub(super) fn md5_base64(&self) -> String {
+    pub(in crate::store) fn md5_base64(&self) -> String {
         STANDARD.encode(self.md5)
     }
 }

@@ -11,15 +11,15 @@ const DEPTH_MAX: usize = 16;
 
 /// One element: its local name, its text, and the elements in it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) children: Vec<Node>,
+pub(in crate::store) struct Node {
+    pub(in crate::store) name: String,
+    pub(in crate::store) text: String,
+    pub(in crate::store) children: Vec<Node>,
 }
 
 impl Node {
     /// Reads a document; `None` if it isn't well-formed XML.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::store) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_reader(bytes);
         let mut open = vec![Self::default()];
         loop {
@@ -60,12 +60,12 @@ impl Node {
     }
 
     /// The first child of that name.
-    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+    pub(in crate::store) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|c| c.name == name)
     }
 
     /// The text of the element that the path of names leads to.
-    pub(super) fn text_at(&self, path: &[&str]) -> Option<&str> {
+    pub(in crate::store) fn text_at(&self, path: &[&str]) -> Option<&str> {
         let mut node = self;
         for name in path {
             node = node.child(name)?;

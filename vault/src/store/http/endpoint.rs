@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// Where a bucket is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(in crate::store) struct Endpoint {
     /// `https://bucket.s3.eu-central-1.amazonaws.com` or `https://host/bucket`, without a slash at its end.
     base: String,
 }
@@ -16,7 +16,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`StoreError::Config`] for an endpoint that can't be used as it stands.
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         endpoint: Option<&str>,
         region: &str,
         bucket: &str,
@@ -70,14 +70,19 @@ impl Endpoint {
     }
 
     /// The address that requests go to, with the bucket in it.
-    pub(super) fn base(&self) -> &str {
+    pub(in crate::store) fn base(&self) -> &str {
         &self.base
     }
 
     /// The address of a key (`None`: the bucket), with its query.
-    pub(super) fn url(&self, key: Option<&str>, query: &[(&str, String)]) -> String {
-        let mut url = format!("{}/", self.base);
-        encode_into(&mut url, key.unwrap_or_default(), true);
+    pub(in crate::store) fn url(&self, key: Option<&str>, query: &[(&str, String)]) -> String {
+        self.below(&format!("/{}", key.unwrap_or_default()), query)
+    }
+
+    /// The address of a path below the base, with its query; an empty path is the base itself.
+    pub(in crate::store) fn below(&self, path: &str, query: &[(&str, String)]) -> String {
+        let mut url = self.base.clone();
+        encode_into(&mut url, path, true);
         for (i, (name, value)) in query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
             encode_into(&mut url, name, false);
@@ -104,7 +109,7 @@ fn encode_into(out: &mut String, text: &str, keep_slashes: bool) {
 }
 
 /// Undoes the encoding of keys in listings (`encoding-type=url`), where a blank may also stand as `+`.
-pub(super) fn decode(text: &str) -> Option<String> {
+pub(in crate::store) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -17,15 +17,15 @@ const UNREADABLE: i64 = i64::MIN + 1;
 
 /// The server's clock less this host's, from the last answer that had a date.
 #[derive(Debug)]
-pub(super) struct Clock(AtomicI64);
+pub(in crate::store) struct Clock(AtomicI64);
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         Self(AtomicI64::new(UNKNOWN))
     }
 
     /// Learns from the `Date` of an answer that was received at `received`.
-    pub(super) fn observe(&self, date: Option<&str>, received: Timestamp) {
+    pub(in crate::store) fn observe(&self, date: Option<&str>, received: Timestamp) {
         let Some(server) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else {
             // One odd answer doesn't undo what others told.
             let _ =
@@ -38,7 +38,7 @@ impl Clock {
     }
 
     /// Server less host, in milliseconds.
-    pub(super) fn offset_ms(&self) -> Option<i64> {
+    pub(in crate::store) fn offset_ms(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms > UNREADABLE)
     }
 
@@ -46,7 +46,7 @@ impl Clock {
     ///
     /// # Errors
     /// [`StoreError::ClockSkew`], [`StoreError::NoClock`].
-    pub(super) fn check(&self, target: &str) -> Result<(), StoreError> {
+    pub(in crate::store) fn check(&self, target: &str) -> Result<(), StoreError> {
         if self.0.load(Ordering::Relaxed) == UNREADABLE {
             return Err(StoreError::NoClock { target: target.to_owned() });
         }
@@ -54,7 +54,7 @@ impl Clock {
     }
 
     /// The error for a difference that the server itself found too large.
-    pub(super) fn skew(&self, target: &str) -> StoreError {
+    pub(in crate::store) fn skew(&self, target: &str) -> StoreError {
         skew(self.offset_ms().unwrap_or_default(), target)
     }
 }
