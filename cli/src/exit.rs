@@ -94,7 +94,8 @@ pub fn render(error: &anyhow::Error) -> String {
 /// The exit that an error ends with.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     // One that `usage` made and that stands as the context of another is no link of the chain of its own.
-    if error.downcast_ref::<anyhow::Error>().is_some_and(|context| exit_of(context) == Exit::Usage) {
+    if error.downcast_ref::<anyhow::Error>().is_some_and(|context| exit_of(context) == Exit::Usage)
+    {
         return Exit::Usage;
     }
     let is_usage = error.chain().any(|cause| {
