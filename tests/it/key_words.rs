@@ -19,20 +19,18 @@ fn keys(site: &Site, arguments: &[&str]) -> Program {
 fn words(site: &Site, output: &Output) -> String {
     let text = site.redact(&format!("{}{}", output.stdout(), output.stderr));
     let word = |word: &str| -> String {
+        let bare = word.trim_end_matches([',', ';']);
+        let after = &word[bare.len()..];
         let known = [("age1", "AGE1…"), ("SHA256:", "SHA256:…"), ("AAAA", "KEY")];
-        if let Some((_, instead)) = known.iter().find(|(start, _)| word.starts_with(start)) {
-            return (*instead).to_owned();
+        if let Some((_, instead)) = known.iter().find(|(start, _)| bare.starts_with(start)) {
+            return format!("{instead}{after}");
         }
-        let digits = word.bytes().filter(u8::is_ascii_digit).count();
-        if digits >= 12 { "TIME".to_owned() } else { word.to_owned() }
+        let digits = bare.bytes().filter(u8::is_ascii_digit).count();
+        if digits >= 12 { format!("TIME{after}") } else { word.to_owned() }
     };
     let lines = text.lines().map(|line| {
-        let quoted = line.split('"').map(|part| {
-            part.split(' ')
-                .map(|w| word(w.trim_end_matches([',', ';'])))
-                .collect::<Vec<_>>()
-                .join(" ")
-        });
+        let quoted =
+            line.split('"').map(|part| part.split(' ').map(word).collect::<Vec<_>>().join(" "));
         quoted.collect::<Vec<_>>().join("\"")
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -136,7 +134,8 @@ fn the_sheet_s_code_holds_the_identity() {
     let pass = site.path("pass");
     fs::write(&pass, "correct horse battery\n").unwrap();
     let decoded = |out: &str| {
-        keys(&site, &["sheet", "--identity", identity, "--vault", &site.url, "--out"])
+        keys(&site, &["sheet", "--identity", identity, "--vault", &site.url])
+            .arg("--out")
             .arg(site.path(out))
             .env("KEEPHOLD_PASSPHRASE_FILE", &pass)
             .run()
