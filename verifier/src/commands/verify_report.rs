@@ -216,7 +216,7 @@ mod tests {
         let error = format!("{:#}", check(&folder.join("lock-proof.json"), &signers).unwrap_err());
         assert!(error.contains("lock-proof/2"), "{error}");
 
-        let drill = crate::drill::sample(&[crate::drill::Opened::Opened]);
+        let drill = drill::sample(&[drill::Opened::Opened]);
         let path = crate::evidence::write(dir.path(), drill::KIND, &drill, &key).unwrap();
         let text = check(&path, &signers).unwrap();
         assert!(text.contains("Escrow drill") && text.contains("all 1 jobs"), "{text}");
