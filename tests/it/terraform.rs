@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hcl_edit::Decorated;
 use hcl_edit::expr::{Expression, ForIntro, FuncCall, Traversal, TraversalOperator};
 use hcl_edit::structure::{Attribute, Block, Body, Structure};
 use hcl_edit::template::{Element, Template};
@@ -101,7 +102,7 @@ impl Visit for Named {
 
     fn visit_traversal(&mut self, node: &Traversal) {
         let Expression::Variable(root) = &node.expr else { return visit_traversal(self, node) };
-        let name = match node.operators.first().map(|operator| operator.value()) {
+        let name = match node.operators.first().map(Decorated::value) {
             Some(TraversalOperator::GetAttr(part)) => {
                 format!("{}.{}", root.as_str(), part.as_str())
             }
