@@ -5,6 +5,8 @@
 //! records, by the time at which each run started: a failed run has no snapshot and uses no class up, and a clock that
 //! was set back finds the classes of that time taken.
 
+pub(crate) mod needs;
+
 use anyhow::Result;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

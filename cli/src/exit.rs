@@ -93,6 +93,11 @@ pub fn render(error: &anyhow::Error) -> String {
 
 /// The exit that an error ends with.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
+    // One that `usage` made and that stands as the context of another is no link of the chain of its own.
+    if error.downcast_ref::<anyhow::Error>().is_some_and(|context| exit_of(context) == Exit::Usage)
+    {
+        return Exit::Usage;
+    }
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Config { .. }))
@@ -121,5 +126,9 @@ mod tests {
         );
         assert_eq!(exit_of(&error), Exit::Failed);
         assert_eq!(exit_of(&usage("no")), Exit::Usage);
+        let missing = std::fs::read("/there/is/no/such/file").with_context(|| usage("no file"));
+        let missing = missing.context("job 'etc'").unwrap_err();
+        assert_eq!(exit_of(&missing), Exit::Usage);
+        assert!(render(&missing).contains("  cause: no file\n  cause: No such file"));
     }
 }

@@ -86,25 +86,10 @@ impl PassphraseArgs {
     /// # Errors
     /// Names the file that can't be read; a usage error if there is nobody to ask.
     pub fn get(&self, prompt: &str) -> Result<Zeroizing<String>> {
-        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|folder| PathBuf::from(folder).join(CREDENTIAL))
-            .filter(|path| path.is_file());
-        if let Some(path) = self.passphrase_file.clone().or(credential) {
-            let text = Zeroizing::new(std::fs::read_to_string(&path).with_context(|| {
-                usage(format!("the passphrase file {} can't be read", path.display()))
-            })?);
-            let line = text.lines().next().unwrap_or_default();
-            if line.is_empty() {
-                return Err(usage(format!("the first line of {} is empty", path.display())));
-            }
-            return Ok(Zeroizing::new(line.to_owned()));
+        match self.stored()? {
+            Some(passphrase) => Ok(passphrase),
+            None => typed(prompt),
         }
-        Person.secret(prompt).ok_or_else(|| {
-            usage(format!(
-                "a passphrase is needed, and there is no terminal to ask for it: give --passphrase-file FILE, or the \
-                 systemd credential {CREDENTIAL}"
-            ))
-        })
     }
 
     /// A new passphrase: typed twice, if it is typed.
@@ -112,15 +97,41 @@ impl PassphraseArgs {
     /// # Errors
     /// As [`get`](Self::get); if the two aren't the same.
     pub fn get_new(&self, prompt: &str) -> Result<Zeroizing<String>> {
-        let first = self.get(prompt)?;
-        if self.passphrase_file.is_none()
-            && let Some(second) = Person.secret("The same again")
-            && *second != *first
-        {
+        if let Some(passphrase) = self.stored()? {
+            return Ok(passphrase);
+        }
+        let first = typed(prompt)?;
+        if *typed("The same again")? != *first {
             bail!("the two passphrases differ; nothing was changed");
         }
         Ok(first)
     }
+
+    /// The first line of the passphrase's file, or of systemd's.
+    fn stored(&self) -> Result<Option<Zeroizing<String>>> {
+        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|folder| PathBuf::from(folder).join(CREDENTIAL))
+            .filter(|path| path.is_file());
+        let Some(path) = self.passphrase_file.clone().or(credential) else { return Ok(None) };
+        let text = Zeroizing::new(std::fs::read_to_string(&path).with_context(|| {
+            usage(format!("the passphrase file {} can't be read", path.display()))
+        })?);
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            return Err(usage(format!("the first line of {} is empty", path.display())));
+        }
+        Ok(Some(Zeroizing::new(line.to_owned())))
+    }
+}
+
+/// A passphrase from whoever sits at the terminal.
+fn typed(prompt: &str) -> Result<Zeroizing<String>> {
+    Person.secret(prompt).ok_or_else(|| {
+        usage(format!(
+            "a passphrase is needed, and there is no terminal to ask for it: give --passphrase-file FILE, or the \
+             systemd credential {CREDENTIAL}"
+        ))
+    })
 }
 
 /// Reads an identity file, which is never long.

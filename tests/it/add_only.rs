@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::least_privilege::policy as packaged;
 use crate::support::s3::{Object, versions};
 use crate::support::{Place, Site, tree};
 
@@ -72,29 +73,10 @@ fn a_locked_version_cannot_be_deleted_by_the_buckets_owner() {
     }
 }
 
-/// The rights that docs/OPERATIONS.md gives a host, and no others.
-pub(crate) fn writer_policy(bucket: &str) -> serde_json::Value {
-    let user = serde_json::json!({"AWS": ["arn:aws:iam:::user/writer"]});
-    let whole = format!("arn:aws:s3:::{bucket}");
-    let below = |path: &str| format!("arn:aws:s3:::{bucket}/main/{path}");
-    serde_json::json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Principal": user, "Resource": whole, "Action": ["s3:ListBucket", "s3:ListBucketVersions",
-            "s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning"]},
-        {"Effect": "Allow", "Principal": user, "Resource": below("*"),
-            "Action": ["s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention", "s3:AbortMultipartUpload"]},
-        {"Effect": "Allow", "Principal": user, "Resource": [below("vault.json"), below("index/*"), below("runs/*")],
-            "Action": ["s3:GetObject", "s3:GetObjectVersion"]},
-        // On Ceph objects belong to whoever put them: only a refusal takes these rights away.
-        {"Effect": "Deny", "Principal": user, "Resource": below("*"),
-            "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutObjectAcl"]},
-        {"Effect": "Deny", "Principal": user, "Resource": below("packs/*"), "Action": ["s3:GetObject", "s3:GetObjectVersion"]},
-    ]})
-}
-
 #[test]
-fn the_rights_that_the_documentation_asks_for_are_enough_to_back_up() {
+fn the_packaged_rights_are_enough_to_back_up() {
     let mut site = Site::alone(Place::Ceph, "governance");
-    crate::support::s3::policy(site.place, &site.bucket, &writer_policy(&site.bucket));
+    crate::support::s3::policy(site.place, &site.bucket, &packaged(&site, "bucket", "unused"));
     site.credential = Some(site.place.credential("WRITER"));
     tree::plain(&site.source());
     site.init().run().ok();

@@ -83,6 +83,18 @@ fn a_right_to_bypass_is_found_without_ending_a_lock_sooner() {
 }
 
 #[test]
+fn a_lock_that_is_shorter_than_what_is_configured_is_named() {
+    let site = writer("compliance");
+    let config = site.path("longer.toml");
+    std::fs::write(&config, "[retention]\nkeep = '35d'\nevidence = '600d'\n").unwrap();
+    let found = doctor(&site).arg("--json").arg("--config").arg(config).run().exits(3).json();
+    let short = named(&found, "warning").join("\n");
+    assert!(short.contains("locks: the newest record is locked for 400 days, shorter"), "{short}");
+    let missing = site.path("missing.toml");
+    doctor(&site).arg("--config").arg(missing).run().exits(2).says("can't be read");
+}
+
+#[test]
 fn a_bucket_without_object_lock_and_a_missing_one_are_named() {
     let mut site = Site::bare(Place::Ceph, "none");
     site.bucket = s3::bucket(site.place, false);

@@ -9,7 +9,7 @@ use crate::support::{Place, Site, tree, verify};
 const ROLES: [&str; 4] = ["WRITER", "VERIFIER", "PRUNER", "PROBER"];
 
 /// The packaged policy, filled in by the program.
-fn policy(site: &Site, what: &str, evidence: &str) -> Value {
+pub(crate) fn policy(site: &Site, what: &str, evidence: &str) -> Value {
     let mut print = Program::new(binary("keephold"), &site.path("home"))
         .args(["policy", what, "--server", "ceph", "--evidence", evidence, "--vault"])
         .arg(&site.url);

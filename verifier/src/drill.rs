@@ -295,3 +295,84 @@ async fn read(
     }
     Ok((root.id.to_string(), None))
 }
+
+/// A drill of so many jobs, with these results.
+#[cfg(test)]
+pub(crate) fn sample(results: &[Opened]) -> Drill {
+    let at = Timestamp::UNIX_EPOCH;
+    let job = |(number, result): (usize, &Opened)| Tried {
+        host: "db1".into(),
+        job: format!("job{number}"),
+        seq: (*result != Opened::CouldNotCheck).then_some(7),
+        record_blake3: None,
+        finished: None,
+        tree_root: None,
+        blob: None,
+        result: *result,
+        why: (*result != Opened::Opened).then(|| "so".to_owned()),
+    };
+    Drill {
+        schema: SCHEMA.into(),
+        started: at,
+        finished: at,
+        url: "s3://acme/db1".into(),
+        fingerprint: "f".into(),
+        recipient: Some("age1escrow".into()),
+        jobs: results.iter().enumerate().map(job).collect(),
+        signer: "SHA256:key".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keephold_vault::record::RecordKey;
+
+    use super::Opened::{CouldNotCheck, NotOpened, Opened as Yes};
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_never_fine_and_the_worst_decides() {
+        for (results, code) in [
+            (&[Yes, Yes][..], 0),
+            (&[Yes, NotOpened], 3),
+            (&[Yes, CouldNotCheck], 1),
+            (&[NotOpened, CouldNotCheck], 1),
+        ] {
+            let drill = sample(results);
+            assert_eq!(drill.exit_code(), code, "{results:?}");
+            assert_eq!(drill.opened(), results.iter().filter(|r| **r == Yes).count());
+            assert_eq!(drill.text().contains("ONLY"), code != 0, "{}", drill.text());
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_store_or_of_a_key_is_not_taken_for_a_closed_snapshot() {
+        let record = FoundRecord {
+            key: RecordKey {
+                host: "db1".into(),
+                job: "etc".into(),
+                started: Timestamp::UNIX_EPOCH,
+                seq: 7,
+                id: "0".repeat(32),
+            },
+            size: 1,
+            modified: Timestamp::UNIX_EPOCH,
+            hidden: false,
+            versions: 1,
+        };
+        let result = |error: &Error| {
+            let mut one = sample(&[Yes]).jobs.remove(0);
+            fail(&mut one, &record, error);
+            assert!(one.why.is_some());
+            one.result
+        };
+        let bad = Error::BadKey { what: "x".into(), why: "no plugin".into() };
+        assert_eq!(result(&bad), CouldNotCheck);
+        assert_eq!(result(&Error::Damaged { what: "x".into(), why: "cut".into() }), NotOpened);
+    }
+
+    #[test]
+    fn the_words_of_a_drill_are_as_agreed() {
+        insta::assert_snapshot!(sample(&[Yes, NotOpened, CouldNotCheck]).text());
+    }
+}

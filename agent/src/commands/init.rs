@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use keephold_cli::exit::{Exit, usage};
+use keephold_cli::identity::PassphraseArgs;
 use keephold_cli::keys::{default_folder, private_folder, write_new};
 use keephold_cli::target::{TargetArgs, VaultTable};
 use keephold_vault::config::VaultConfig;
@@ -18,6 +19,9 @@ use keephold_vault::sign::SigningKey;
 use keephold_vault::store::{
     LockPolicy, ObjectKey, Protection, StoreError, Strength, create_target, open_store,
 };
+use zeroize::Zeroizing;
+
+use super::keys::protect::sealed;
 
 /// How long `vault.json` is locked at first. Each run locks it for as long as its own record.
 const FIRST_LOCK: SignedDuration = SignedDuration::from_hours(24 * 35);
@@ -31,6 +35,7 @@ const FIRST_LOCK: SignedDuration = SignedDuration::from_hours(24 * 35);
 #[command(after_help = "Examples:\n  \
     keephold init --vault s3://acme-backups/db1\n  \
     keephold init --vault file:///srv/vault --identities /media/usb\n  \
+    keephold init --vault s3://acme-backups/db1 --passphrase\n  \
     keephold init --vault s3://acme-backups/db1 --recipient age1… --recipient age1…\n\n\
     A second host joins an existing vault with the vault's secret (from the first host's key folder):\n  \
     keephold init --vault s3://acme-backups/db1 --join vault.secret --recipient age1…")]
@@ -46,6 +51,12 @@ pub(crate) struct InitArgs {
     /// Folder for the identities that are made; below the key folder by default.
     #[arg(long, value_name = "DIR", conflicts_with = "recipients")]
     identities: Option<PathBuf>,
+    /// Protect the restore identity by a passphrase, as `age -p` does: asked for twice, or from --passphrase-file, which
+    /// asks for it too. The verifier's is left open, for a service has nobody to ask.
+    #[arg(long, conflicts_with = "recipients")]
+    passphrase: bool,
+    #[command(flatten)]
+    passphrase_from: PassphraseArgs,
     /// Join a vault that exists, with its secret in this file.
     #[arg(long, value_name = "FILE", requires = "recipients")]
     join: Option<PathBuf>,
@@ -57,11 +68,25 @@ pub(crate) struct InitArgs {
     floor: u32,
 }
 
+/// The identity that a person holds, and that a passphrase may protect.
+const RESTORE: &str = "restore";
+
 /// What is made for whom.
 const IDENTITIES: [(&str, &str); 2] = [
-    ("restore", "opens every backup of this vault: keep it offline, in two places"),
+    (RESTORE, "opens every backup of this vault: keep it offline, in two places"),
     ("verifier", "for keephold-verify, on its own host"),
 ];
+
+/// An identity that is made here.
+struct Made {
+    path: PathBuf,
+    purpose: &'static str,
+    /// The line for the list of recipients, with its label above.
+    recipient: String,
+    protected: bool,
+    /// What is written to its file.
+    text: Zeroizing<String>,
+}
 
 pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
     let target = args.target.resolve(&VaultTable::default())?;
@@ -85,9 +110,12 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
         }
     }
     // What can be wrong with what was given is found before anything is made.
-    let given = (!args.recipients.is_empty())
-        .then(|| Recipients::parse(&args.recipients.join("\n")))
-        .transpose()?;
+    let made = if args.recipients.is_empty() {
+        draw_identities(&carry, &args)?
+    } else {
+        Recipients::parse(&args.recipients.join("\n"))?;
+        Vec::new()
+    };
     let secret = match &args.join {
         Some(path) => {
             let text = fs::read_to_string(path)
@@ -128,10 +156,15 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
 
     // Keys first: a vault whose keys could not be written would be lost, keys without a vault are only litter.
     private_folder(&keys)?;
-    let (recipients, made) = match given {
-        Some(_) => (args.recipients.join("\n"), Vec::new()),
-        None => make_identities(&carry)?,
-    };
+    let mut recipients = args.recipients.clone();
+    if !made.is_empty() {
+        private_folder(&carry)?;
+    }
+    for identity in &made {
+        write_new(&identity.path, &identity.text, 0o600)?;
+        recipients.push(identity.recipient.clone());
+    }
+    let recipients = recipients.join("\n");
     write_new(&keys.join("recipients"), &format!("{recipients}\n"), 0o644)?;
     write_new(&keys.join("signing_key"), &signing.to_openssh()?, 0o600)?;
     write_new(
@@ -162,30 +195,41 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Draws the identities; answers the recipients' lines and the files made.
-fn make_identities(folder: &Path) -> Result<(String, Vec<(PathBuf, &'static str)>)> {
-    private_folder(folder)?;
-    let (mut recipients, mut made) = (Vec::new(), Vec::new());
+/// Draws the identities; none is written yet.
+fn draw_identities(folder: &Path, args: &InitArgs) -> Result<Vec<Made>> {
+    let passphrase = (args.passphrase || args.passphrase_from.passphrase_file.is_some())
+        .then(|| args.passphrase_from.get_new("New passphrase of the restore identity"))
+        .transpose()?;
+    let mut made = Vec::new();
     for (name, purpose) in IDENTITIES {
         let (public, secret) = Identities::generate();
-        let path = folder.join(format!("{name}.agekey"));
-        let text =
-            format!("# Keephold {name} identity: {purpose}\n# public key: {public}\n{}\n", *secret);
-        write_new(&path, &text, 0o600)?;
-        recipients.push(format!("# {name}\n{public}"));
-        made.push((path, purpose));
+        let mut text = Zeroizing::new(format!(
+            "# Keephold {name} identity: {purpose}\n# public key: {public}\n{}\n",
+            *secret
+        ));
+        let passphrase = passphrase.as_ref().filter(|_| name == RESTORE);
+        if let Some(passphrase) = passphrase {
+            text = Zeroizing::new(sealed(&text, passphrase)?);
+        }
+        made.push(Made {
+            path: folder.join(format!("{name}.agekey")),
+            purpose,
+            recipient: format!("# {name}\n{public}"),
+            protected: passphrase.is_some(),
+            text,
+        });
     }
-    Ok((recipients.join("\n"), made))
+    Ok(made)
 }
 
-fn remove_litter(keys: &Path, made: &[(PathBuf, &str)]) {
+fn remove_litter(keys: &Path, made: &[Made]) {
     for name in
         ["recipients", "signing_key", "signing_key.pub", "vault.fingerprint", "vault.secret"]
     {
         let _ = fs::remove_file(keys.join(name));
     }
-    for (path, _) in made {
-        let _ = fs::remove_file(path);
+    for identity in made {
+        let _ = fs::remove_file(&identity.path);
     }
 }
 
@@ -195,7 +239,7 @@ fn tell(
     config: &VaultConfig,
     fingerprint: &str,
     keys: &Path,
-    made: &[(PathBuf, &str)],
+    made: &[Made],
     protection: &Protection,
     policy: LockPolicy,
     joined: bool,
@@ -218,9 +262,12 @@ fn tell(
         say(String::new());
         say("CARRY THESE OFF THIS HOST, then delete them here. Whoever has one can read the backups;".into());
         say("without the restore identity nobody can, ever:".into());
-        for (path, purpose) in made {
+        for Made { path, purpose, protected, .. } in made {
             say(format!("  {}", path.display()));
             say(format!("      {purpose}"));
+            if *protected {
+                say("      protected: it opens with its passphrase only, which belongs in another place".into());
+            }
         }
     }
     say(String::new());

@@ -1,10 +1,16 @@
 //! `keephold policy`: the least that each role needs, filled in for one bucket.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use keephold_cli::config::find;
 use keephold_cli::exit::{Exit, usage};
 use keephold_vault::store::TargetUrl;
 use serde_json::Value;
+
+use crate::config::{Config, FILE};
+use crate::retention::needs::{Needs, days};
 
 /// The policies as they are shipped; Terraform fills in the same files.
 mod templates {
@@ -52,9 +58,13 @@ pub(crate) struct PolicyArgs {
     /// The verifier's own bucket, for its reports.
     #[arg(long, value_name = "BUCKET")]
     evidence: Option<String>,
-    /// Longest lock that the writer may set, in days: a little more than the longest that any run needs.
-    #[arg(long, value_name = "DAYS", default_value_t = 450)]
-    max_lock: u32,
+    /// Longest lock that the writer may set, in days. By default a little more than the configuration's longest class
+    /// and its records need (450 without a configuration); fewer than they need are refused.
+    #[arg(long, value_name = "DAYS")]
+    max_lock: Option<u32>,
+    /// Configuration file of the host, for how long it locks; the usual one if that is about this vault.
+    #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,17 +93,46 @@ enum Server {
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(crate) fn run(args: &PolicyArgs) -> Result<Exit> {
-    println!("{:#}", args.render()?);
+    println!("{:#}", args.render(&args.config()?)?);
     Ok(Exit::Done)
 }
 
 impl PolicyArgs {
-    fn render(&self) -> Result<Value> {
+    /// What the host that writes to this vault is told: of another vault's host nothing is taken over.
+    fn config(&self) -> Result<Config> {
+        let Some(path) = find(self.config.as_deref(), FILE) else { return Ok(Config::default()) };
+        if self.config.is_some() {
+            return Config::read(&path);
+        }
+        // A file that is only found may be another user's, and wrong in ways that don't matter here.
+        let found = Config::read(&path).ok().filter(|c| {
+            c.vault.url.as_deref().map(|u| u.trim_end_matches('/'))
+                == Some(self.vault.trim_end_matches('/'))
+        });
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The bound on locks, in days.
+    fn max_lock(&self, config: &Config) -> Result<i64> {
+        let needs = Needs::of(config)?;
+        let least = days(needs.longest);
+        match self.max_lock.map(i64::from) {
+            Some(given) if given < least => Err(usage(format!(
+                "--max-lock {given} is too short: the runs of this configuration set locks of up to {least} days, and \
+                 would be refused; give {} or more, or leave it out",
+                needs.cap_days()
+            ))),
+            Some(given) => Ok(given),
+            None => Ok(needs.cap_days()),
+        }
+    }
+
+    fn render(&self, config: &Config) -> Result<Value> {
         let TargetUrl::S3 { bucket, prefix } = TargetUrl::parse(&self.vault)? else {
             return Err(usage("policies are for buckets: name the vault as s3://bucket/prefix"));
         };
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
-        let days = self.max_lock.to_string();
+        let days = self.max_lock(config)?.to_string();
         let names = [
             ("${bucket}", Some(&bucket)),
             ("${prefix}", Some(&prefix)),
@@ -175,32 +214,55 @@ mod tests {
             pruner: None,
             prober: None,
             evidence: None,
-            max_lock: 450,
+            max_lock: None,
+            config: None,
         }
     }
 
     #[test]
     fn roles_are_filled_in() {
         for what in [What::Writer, What::Verifier, What::Pruner, What::Prober] {
-            let text = args(what).render().unwrap().to_string();
+            let text = args(what).render(&Config::default()).unwrap().to_string();
             assert!(text.contains("arn:aws:s3:::acme/db1/") && !text.contains('$'), "{text}");
         }
         let whole = PolicyArgs { vault: "s3://acme".into(), ..args(What::Writer) };
-        assert!(whole.render().unwrap().to_string().contains("arn:aws:s3:::acme/packs/*"));
+        assert!(
+            whole
+                .render(&Config::default())
+                .unwrap()
+                .to_string()
+                .contains("arn:aws:s3:::acme/packs/*")
+        );
     }
 
     #[test]
     fn a_bucket_s_policy_is_about_those_who_are_named() {
-        let error = args(What::Bucket).render().unwrap_err().to_string();
+        let error = args(What::Bucket).render(&Config::default()).unwrap_err().to_string();
         assert!(error.contains("--writer"), "{error}");
         for server in [Server::Aws, Server::Ceph] {
             let one = PolicyArgs { writer: Some("arn:w".into()), server, ..args(What::Bucket) };
-            let text = one.render().unwrap().to_string();
+            let text = one.render(&Config::default()).unwrap().to_string();
             assert!(text.contains("arn:w") && !text.contains('$'), "{text}");
             assert!(!text.contains("Pruner"), "{text}");
         }
-        assert!(args(What::Evidence).render().is_err());
-        assert!(PolicyArgs { vault: "/srv/vault".into(), ..args(What::Writer) }.render().is_err());
+        assert!(args(What::Evidence).render(&Config::default()).is_err());
+        assert!(
+            PolicyArgs { vault: "/srv/vault".into(), ..args(What::Writer) }
+                .render(&Config::default())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn the_bound_on_locks_comes_from_the_longest_class() {
+        let text = "[retention]\ndaily = '14d'\nyearly = '2500d'\n";
+        let config = keephold_cli::config::parse(text, std::path::Path::new(FILE)).unwrap();
+        let policy = args(What::Writer).render(&config).unwrap().to_string();
+        assert!(policy.contains(r#""s3:object-lock-remaining-retention-days":"2550""#), "{policy}");
+        let short = PolicyArgs { max_lock: Some(450), ..args(What::Writer) };
+        let error = short.render(&config).unwrap_err().to_string();
+        assert!(error.contains("up to 2530 days"), "{error}");
+        assert!(PolicyArgs { max_lock: Some(2530), ..args(What::Writer) }.render(&config).is_ok());
     }
 
     /// The one that decides what a stolen credential can do, word for word.
@@ -208,7 +270,7 @@ mod tests {
     fn the_writer_s_policy_is_as_agreed() {
         insta::assert_snapshot!(
             "writer-policy",
-            format!("{:#}", args(What::Writer).render().unwrap())
+            format!("{:#}", args(What::Writer).render(&Config::default()).unwrap())
         );
     }
 }

@@ -465,13 +465,9 @@ async fn put_again(
     }
 }
 
-/// Until when new objects are locked, and old ones whose lock must be moved: beyond the run's expiry by a quarter of
-/// its keeping time (an hour at least, thirty days at most), so that what later runs use again needs a new lock only
-/// now and then.
+/// Until when new objects are locked, and old ones whose lock must be moved: beyond the run's expiry.
 fn lock_until(retention: &Retention, keep: SignedDuration) -> Result<Timestamp> {
-    let slack =
-        (keep / 4).clamp(SignedDuration::from_hours(1), SignedDuration::from_hours(30 * 24));
-    Ok(retention.expires.checked_add(slack)?)
+    Ok(retention.expires.checked_add(crate::retention::needs::slack(keep))?)
 }
 
 fn fill_totals(totals: &mut Totals, counters: &Counters, notes: &Notes, stored: Option<&Stored>) {

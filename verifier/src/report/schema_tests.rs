@@ -6,9 +6,13 @@ use super::samples;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-fn schema() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/report.schema.json");
+fn read(name: &str) -> Value {
+    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn schema() -> Value {
+    read("report.schema.json")
 }
 
 fn json(report: &Report) -> Value {
@@ -25,7 +29,11 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn check(&mut self, schema: &Value, value: &Value, at: &str) {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-            let name = reference.strip_prefix("#/$defs/").unwrap();
+            // The schema of lock proofs names definitions of the report's.
+            let name = reference
+                .trim_start_matches("report.schema.json")
+                .strip_prefix("#/$defs/")
+                .unwrap();
             self.used.insert(name.to_owned());
             let definition = self.root["$defs"][name].clone();
             return self.check(&definition, value, at);
@@ -110,6 +118,23 @@ fn the_schema_describes_what_is_written() {
     assert!(checker.wrong.is_empty(), "{:#?}", checker.wrong);
     let all: BTreeSet<_> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(checker.used, all, "a definition that no sample uses");
+}
+
+#[test]
+fn the_schema_of_lock_proofs_describes_what_is_written() {
+    let (root, schema) = (schema(), read("lock-proof.schema.json"));
+    let wrong = |proof: &Value| {
+        let mut checker = Checker { root: &root, wrong: Vec::new(), used: BTreeSet::new() };
+        checker.check(&schema, proof, "proof");
+        checker.wrong
+    };
+    let mut proof = serde_json::to_value(samples::proof()).unwrap();
+    assert_eq!(wrong(&proof), [""; 0]);
+    assert_eq!(schema["properties"]["schema"]["const"], proof["schema"]);
+    proof["surprise"] = 1.into();
+    proof["verdict"] = "perhaps".into();
+    proof.as_object_mut().unwrap().remove("lock");
+    assert_eq!(wrong(&proof).len(), 3, "{:#?}", wrong(&proof));
 }
 
 #[test]

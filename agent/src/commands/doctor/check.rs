@@ -104,9 +104,14 @@ impl Examination {
     /// For people. A mending command stands alone on its line, ready to paste.
     pub(super) fn text(&self) -> String {
         let mut out = format!("{} on host '{}'\n\n", self.vault, self.host);
-        for check in &self.checks {
+        for (at, check) in self.checks.iter().enumerate() {
             let _ = writeln!(out, "{:<8} {:<19} {}", check.state.word(), check.name, check.text);
-            for line in check.mend.iter().flat_map(|mend| mend.lines()) {
+            // One policy mends many rights: it is shown once, with the last of them.
+            let again = |mend: &&String| {
+                self.checks[at + 1..].iter().any(|c| c.mend.as_ref() == Some(mend))
+            };
+            for line in check.mend.iter().filter(|mend| !again(mend)).flat_map(|mend| mend.lines())
+            {
                 let _ = writeln!(out, "             {line}");
             }
         }
@@ -140,5 +145,16 @@ mod tests {
         found.unchecked("vault", "can't be reached");
         assert_eq!(found.exit(), Exit::Failed);
         assert!(found.text().contains("1 to mend, 1 not known"), "{}", found.text());
+    }
+
+    #[test]
+    fn a_remedy_for_many_is_shown_once_with_the_last() {
+        let mut found =
+            Examination { vault: "s3://b/p".into(), host: "web1".into(), checks: Vec::new() };
+        found.bad("may not", "write", "give it the policy".into());
+        found.warn("too wide", "deletes", "give it the policy".into());
+        let text = found.text();
+        assert_eq!(text.matches("give it the policy").count(), 1, "{text}");
+        assert!(text.find("deletes") < text.find("give it the policy"), "{text}");
     }
 }

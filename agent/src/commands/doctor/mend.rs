@@ -58,10 +58,9 @@ impl Mender {
         self.server != Kind::Other
     }
 
-    /// Gives the writer its policy, and no more. To be run as the bucket's owner.
-    pub(super) fn policy(&self, longest_days: i64) -> String {
+    /// Gives the writer its policy, with locks of at most so many days, and no more. To be run as the bucket's owner.
+    pub(super) fn policy(&self, max: i64) -> String {
         let Self { bucket, url, aws, .. } = self;
-        let max = longest_days + longest_days / 10 + 7;
         match self.server {
             Kind::Amazon => format!(
                 "# as the bucket's owner; WRITER is the ARN of this host's user or role, which then has no other policy:\n\

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use jiff::SignedDuration;
 use keephold_cli::config::find;
 use keephold_cli::exit::Exit;
 use keephold_cli::keys::{default_cache, default_folder};
@@ -18,7 +17,7 @@ use keephold_cli::target::TargetArgs;
 
 use self::check::Examination;
 use crate::config::{self, Config, FILE};
-use crate::retention::Lengths;
+use crate::retention::needs::Needs;
 
 /// Examine this host's set-up, its credential and its vault, and say how to mend what is wrong.
 ///
@@ -50,33 +49,6 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-/// What runs ask of the vault.
-#[derive(Debug, Clone, Copy)]
-struct Needs {
-    /// The shortest time for which any job keeps its runs.
-    shortest: SignedDuration,
-    /// The longest lock that any run sets.
-    longest: SignedDuration,
-}
-
-impl Needs {
-    fn of(config: &Config) -> Result<Self> {
-        let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
-        let default = config.lengths()?;
-        let keeps: Vec<_> = config.jobs()?.into_iter().map(|job| job.keep).collect();
-        let longest = keeps.iter().map(Lengths::longest).max().unwrap_or(default.longest());
-        Ok(Self {
-            shortest: keeps.iter().map(|k| k.base().1).min().unwrap_or(default.base().1),
-            longest: longest.max(evidence),
-        })
-    }
-}
-
-/// Whole days, rounded up.
-fn days(length: SignedDuration) -> i64 {
-    (length.as_secs() + 86_399) / 86_400
 }
 
 pub(crate) async fn run(args: &DoctorArgs) -> Result<Exit> {

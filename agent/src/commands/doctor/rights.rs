@@ -65,10 +65,11 @@ pub(super) fn judge(
     permissions: &Permissions,
     policy: LockPolicy,
     longest_days: i64,
+    cap_days: i64,
     mender: &Mender,
     found: &mut Examination,
 ) {
-    let mend = || mender.policy(longest_days);
+    let mend = || mender.policy(cap_days);
     let (mut has, mut lacks_rightly) = (Vec::new(), Vec::new());
     for (right, name, need) in NEEDED {
         match (permissions.of(right), need) {
@@ -94,20 +95,13 @@ pub(super) fn judge(
     if !has.is_empty() {
         found.ok("may", has.join(", "));
     }
-    // One policy mends them all: it is shown once, with the last.
-    let mut wide = Vec::new();
     for (right, name, why) in TOO_MUCH {
         match permissions.of(right) {
-            Some(Verdict::Allowed) => wide.push(format!("{name}: {why}")),
+            Some(Verdict::Allowed) => found.warn("too wide", format!("may {name}: {why}"), mend()),
             Some(Verdict::Refused) => lacks_rightly.push(name),
             Some(Verdict::Unclear(why)) => found.note("can't tell", format!("{name}: {why}")),
             None => {}
         }
-    }
-    let last = wide.len().saturating_sub(1);
-    for (at, text) in wide.into_iter().enumerate() {
-        let mend = (at == last).then(&mend);
-        found.add("too wide", super::check::State::Warning, format!("may {text}"), mend);
     }
     if !lacks_rightly.is_empty() {
         found.ok("may not, rightly", lacks_rightly.join(", "));

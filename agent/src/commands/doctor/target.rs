@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Result;
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use keephold_cli::exit::{Exit, exit_of, render, usage};
 use keephold_cli::human;
@@ -11,14 +12,15 @@ use keephold_cli::keys::HostKeys;
 use keephold_cli::target::Target;
 use keephold_vault::Error as VaultError;
 use keephold_vault::store::{
-    LockPolicy, Protection, Store, StoreError, Strength, TargetUrl, permissions,
+    LockPolicy, Prefix, Protection, Store, StoreError, Strength, TargetUrl, Version, permissions,
 };
 
 use super::check::Examination;
 use super::host::one_line;
 use super::mend::{Mender, quoted};
-use super::{Needs, days, rights};
+use super::rights;
 use crate::open::true_config;
+use crate::retention::needs::{Needs, days};
 
 /// Differences below this are the network's.
 const CLOCK_FINE_MS: u64 = 5_000;
@@ -72,6 +74,10 @@ pub(super) async fn examine(
         }
     }
     vault(store.as_ref(), keys, needs, found).await;
+    if policy != LockPolicy::None {
+        let host = found.host.clone();
+        locks(store.as_ref(), &host, needs, found).await;
+    }
     let env = |name: &str| std::env::var(name).ok();
     let until = Timestamp::now()
         .checked_add(needs.longest)
@@ -79,7 +85,14 @@ pub(super) async fn examine(
     match (permissions(&target.url, &target.options, &env, until).await, &mut mender) {
         (Ok(Some(permissions)), Some(mender)) => {
             mender.learn(permissions.server.as_deref());
-            rights::judge(&permissions, policy, days(needs.longest), mender, found);
+            rights::judge(
+                &permissions,
+                policy,
+                days(needs.longest),
+                needs.cap_days(),
+                mender,
+                found,
+            );
         }
         (Ok(_), _) => {}
         (Err(error), _) => found.unchecked("rights", one_line(&render(&error.into()))),
@@ -308,6 +321,50 @@ async fn vault(store: &dyn Store, keys: Option<&HostKeys>, needs: Needs, found: 
             ),
         );
     }
+}
+
+/// Whether the newest record of this host is locked for as long as the configuration says: what was locked under a
+/// shorter one, or isn't locked, can go before its time.
+async fn locks(store: &dyn Store, host: &str, needs: Needs, found: &mut Examination) {
+    let Some(folder) = Prefix::folder(&["runs", host]) else { return };
+    let mut newest: Option<Version> = None;
+    let mut versions = store.list_versions(&folder);
+    while let Some(version) = versions.next().await {
+        match version {
+            Ok(version) if version.delete_marker => {}
+            Ok(version) if newest.as_ref().is_some_and(|n| n.modified >= version.modified) => {}
+            Ok(version) => newest = Some(version),
+            Err(error) => return found.unchecked("locks", one_line(&render(&error.into()))),
+        }
+    }
+    let Some(record) = newest else {
+        return found.note("locks", format!("host '{host}' has no run here yet"));
+    };
+    let lock = match store.retention(&record.key, record.version.as_ref()).await {
+        Ok(lock) => lock,
+        Err(error) => return found.unchecked("locks", one_line(&render(&error.into()))),
+    };
+    let asked = days(needs.evidence);
+    let mend = format!(
+        "keephold backup        # its record is locked for {asked} days; earlier ones stay as they are"
+    );
+    let Some(lock) = lock else {
+        let text = format!("{} isn't locked: whoever may delete can delete it", record.key);
+        return found.bad("locks", text, mend);
+    };
+    let length = lock.until.duration_since(record.modified);
+    // Clocks differ by minutes, and runs take hours: the nearest whole day.
+    let has = (length.as_secs() + 43_200) / 86_400;
+    if has < asked {
+        let text = format!(
+            "the newest record is locked for {has} days, shorter than the {asked} that are configured"
+        );
+        return found.warn("locks", text, mend);
+    }
+    found.ok(
+        "locks",
+        format!("the newest record is locked for {has} days, as configured or longer"),
+    );
 }
 
 #[cfg(test)]

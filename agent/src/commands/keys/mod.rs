@@ -1,6 +1,6 @@
 //! `keephold keys`: the life of keys: who can read, who signs, what lies in the safe.
 
-mod protect;
+pub(crate) mod protect;
 mod recipients;
 mod rotate;
 mod sheet;

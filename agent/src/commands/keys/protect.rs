@@ -29,12 +29,7 @@ pub(super) fn run(args: &ProtectArgs) -> Result<String> {
         .map_err(|_| usage(format!("{} is no identity file", path.display())))?;
     Identities::parse(text).with_context(|| format!("in {}", path.display()))?;
     let passphrase = args.passphrase.get_new("New passphrase")?;
-    let protected = protect(text, &passphrase)?;
-    // What can't be opened again must not take the place of what can.
-    anyhow::ensure!(
-        *unprotect(protected.as_bytes(), &passphrase)? == *text,
-        "the protected file can't be opened"
-    );
+    let protected = sealed(text, &passphrase)?;
     let mode = std::fs::metadata(path)?.permissions().mode() & 0o600;
     replace(path, &protected, mode)?;
     Ok(format!(
@@ -42,4 +37,17 @@ pub(super) fn run(args: &ProtectArgs) -> Result<String> {
          Copies without a passphrase, and this disk's free space, may still hold it.\n",
         path.display()
     ))
+}
+
+/// An identity file's text under a passphrase, seen to open again: what can't be must not take the place of what can.
+///
+/// # Errors
+/// If the passphrase is too short to protect anything.
+pub(crate) fn sealed(text: &str, passphrase: &str) -> Result<String> {
+    let protected = protect(text, passphrase)?;
+    anyhow::ensure!(
+        *unprotect(protected.as_bytes(), passphrase)? == *text,
+        "the protected file can't be opened"
+    );
+    Ok(protected)
 }

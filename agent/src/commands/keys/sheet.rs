@@ -144,7 +144,8 @@ impl Sheet {
         Ok(format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Keephold recovery sheet</title>\n\
              <style>@page{{size:A4;margin:18mm}}body{{font:11pt/1.4 sans-serif;max-width:174mm;margin:8mm auto;color:#000}}\
-             h1{{font-size:18pt;margin:0 0 4mm}}pre,td{{font:9.5pt/1.5 monospace;overflow-wrap:anywhere;white-space:pre-wrap}}\
+             h1{{font-size:18pt;margin:0 0 4mm}}td{{font:9.5pt/1.5 monospace;overflow-wrap:anywhere}}\
+             pre{{font:8.4pt/1.5 monospace;overflow-wrap:anywhere;white-space:pre-wrap}}\
              pre{{border:1px solid #000;padding:3mm}}th{{text-align:left;padding-right:5mm;vertical-align:top}}\
              svg{{display:block;width:75mm;height:75mm;margin:4mm auto}}</style></head>\n<body><h1>Keephold recovery sheet</h1>\n\
              <table><tr><th>Vault</th><td>{}</td></tr><tr><th>Fingerprint</th><td>{}</td></tr>\

@@ -8,6 +8,7 @@ use super::model::*;
 use parts::{at, daily_runs};
 
 pub(crate) use failing::failing;
+pub(crate) use parts::proof;
 
 /// Three jobs of two hosts in a bucket under compliance locks; everything checked, nothing found.
 pub(crate) fn good() -> Report {

@@ -282,6 +282,29 @@ pub(super) fn lock_probes() -> Vec<LockProbe> {
         .to_vec()
 }
 
+/// The whole proof.
+pub(crate) fn proof() -> LockProof {
+    let NamedProof { proof_id, finished, verdict, headline, .. } = lock_proof();
+    LockProof {
+        schema: PROOF_SCHEMA.to_owned(),
+        proof_id,
+        started: at("2026-11-23T04:01:02Z"),
+        finished,
+        verdict,
+        exit_code: 0,
+        headline,
+        tool: tool(),
+        target: "s3://acme-backups/db1".to_owned(),
+        canary: "canary/5d2c7be0913f".to_owned(),
+        version: Some("3HL4kqtJlcpXroDTDmJ".to_owned()),
+        lock: Some("compliance lock until 2026-11-23 04:06 UTC".to_owned()),
+        attempts: lock_probes(),
+        removed: 1,
+        findings: Vec::new(),
+        signer: signer(),
+    }
+}
+
 pub(super) fn escrow_drill() -> EscrowDrill {
     EscrowDrill {
         finished: at("2026-10-05T09:12:00Z"),
