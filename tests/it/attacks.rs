@@ -38,6 +38,11 @@ struct Attacked {
     codes: BTreeSet<String>,
 }
 
+/// Text that compresses, as most data does.
+fn ledger() -> String {
+    (0..100_000).map(|n| format!("{n};{};booked\n", n * 7919 % 10_007)).collect()
+}
+
 const SITES: [(Actor, Place); 3] =
     [(Actor::Host, Place::Ceph), (Actor::Owner, Place::Ceph), (Actor::Owner, Place::LocalStack)];
 
@@ -59,6 +64,7 @@ impl Attacked {
         }
         site.init().run().ok();
         tree::plain(&site.source());
+        std::fs::write(site.source().join("ledger"), ledger()).unwrap();
         site.backs_up();
         site.backs_up();
         let mut this = Self { site, actor, before: Vec::new(), codes: BTreeSet::new() };
@@ -147,7 +153,18 @@ impl Attacked {
         }
         let signers = self.site.path("keys/signing_key.pub");
         let target = self.site.path("back");
-        restore.arg("--target").arg(target).arg("--signers").arg(signers).run().ok();
+        let fingerprint =
+            std::fs::read_to_string(self.site.path("keys/vault.fingerprint")).unwrap();
+        let restored = restore
+            .arg("--target")
+            .arg(target)
+            .arg("--signers")
+            .arg(signers)
+            .arg("--fingerprint")
+            .arg(fingerprint.trim())
+            .run();
+        // Done, with warnings of what is in the way.
+        assert!(matches!(restored.code, Some(0 | 3)), "{}", restored.stderr);
         tree::same(&self.site.path("untouched"), &self.site.restored("back"));
 
         let (code, report) = self.verified();
@@ -267,7 +284,7 @@ fn a_host_seals_to_the_attackers_recipients() {
         Server::Takes
     };
     // The verifier's identity can't open them.
-    attack(&[Actor::Host], swap, &["KH-CHECK-005", "KH-CHECK-007"]);
+    attack(&[Actor::Host], swap, &["KH-REST-001"]);
 }
 
 #[test]
@@ -288,19 +305,19 @@ fn the_vault_is_filled_with_garbage() {
         let mut results = Vec::new();
         for n in 0..60_u64 {
             let hash = blake3::hash(&n.to_le_bytes()).to_hex();
-            for key in [
+            let mut keys = vec![
                 format!("main/packs/{}/{hash}", &hash[..2]),
                 format!("main/index/{hash}"),
                 format!("main/runs/web1/files/20260101T000000Z-{n}-{}", &hash[..32]),
-                format!("main/garbage/{n}"),
-            ] {
-                let body = tree::noise(n, 5_000);
-                results.push(at.object(&key).put_as(at.role(), &body));
+            ];
+            // The packaged policy lets a host write only where a vault has objects.
+            if at.actor == Actor::Owner {
+                keys.push(format!("main/garbage/{n}"));
             }
+            let body = tree::noise(n, 5_000);
+            results.extend(keys.iter().map(|key| at.object(key).put_as(at.role(), &body)));
         }
-        // The packaged policy lets a host write where a vault has objects only.
-        let refused = results.iter().filter(|r| r.is_err()).count();
-        assert!(refused == 0 || (at.actor == Actor::Host && refused == 60), "{refused} refused");
+        assert_eq!(all(results), Server::Takes);
         let next = at.site.backs_up();
         assert_ne!(next["status"], "failed", "{next}");
         Server::Takes
@@ -311,14 +328,13 @@ fn the_vault_is_filled_with_garbage() {
 #[test]
 fn garbage_is_backed_up_under_the_same_job() {
     let garbage = |at: &Attacked| {
-        let source = at.site.source();
-        std::fs::remove_dir_all(&source).unwrap();
-        std::fs::create_dir(&source).unwrap();
-        std::fs::write(source.join("encrypted"), tree::noise(1, 3_000_000)).unwrap();
+        // Encrypted where it lies, as ransomware does it: as many files, as many bytes.
+        let length = ledger().len();
+        std::fs::write(at.site.source().join("ledger"), tree::noise(1, length)).unwrap();
         assert_eq!(at.site.backs_up()["status"], "success");
         Server::Takes
     };
-    attack(&[Actor::Host], garbage, &["KH-CONT-005"]);
+    attack(&[Actor::Host], garbage, &["KH-CONT-006"]);
 }
 
 #[test]
@@ -330,8 +346,12 @@ fn very_many_garbage_snapshots_push_nothing_out() {
         for n in 0..30 {
             std::fs::write(source.join("garbage"), tree::noise(n, 1_000)).unwrap();
             at.site.backup().arg("--keep").arg("8d").run().ok();
+            if n == 0 {
+                // The next verification says so; later ones compare garbage with garbage.
+                assert!(at.found().contains("KH-CONT-004"));
+            }
         }
         Server::Takes
     };
-    attack(&[Actor::Host], many, &["KH-CONT-004"]);
+    attack(&[Actor::Host], many, &[]);
 }

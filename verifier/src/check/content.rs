@@ -33,6 +33,8 @@ pub(super) async fn check(
     for run in &newest {
         let Some(facts) = run.believed() else { continue };
         shrinkage(context, run, facts, history, findings);
+        growth(run, facts, history, findings);
+        entropy(run, facts, history, findings);
         context.progress.at(format!("looking into {}", run.name()));
         let looked = match Snapshot::open(context, run).await {
             Err(error) => Err(error),
@@ -103,6 +105,58 @@ fn shrinkage(
     if !what.is_empty() {
         let summary = format!("It is much smaller than {}.", before.name());
         findings.add(&code::SHRUNK, &run.name(), summary, Some(what.join("; ")));
+    }
+}
+
+/// A snapshot that holds so many times as much as the one before it …
+const GROWTH_TIMES: u64 = 10;
+/// … and so many bytes more, is told of.
+const GROWTH_MIN: u64 = 16 << 20;
+
+/// Whether a snapshot is implausibly larger than the one before it.
+fn growth(run: &Run, facts: &Facts, history: &History, findings: &mut Findings) {
+    let Some(before) = history.success_before(run) else { return };
+    let (Some((_, bytes)), Some(earlier)) = (facts.tree, before.believed()) else { return };
+    let Some((_, bytes_before)) = earlier.tree else { return };
+    if bytes / GROWTH_TIMES > bytes_before && bytes - bytes_before > GROWTH_MIN {
+        let summary = format!("It is much larger than {}.", before.name());
+        let detail = format!("{}, {} before", words::bytes(bytes), words::bytes(bytes_before));
+        findings.add(&code::GROWN, &run.name(), summary, Some(detail));
+    }
+}
+
+/// A run says something about how well a job compresses if it stored at least so many bytes …
+const ENTROPY_MIN: u64 = 1 << 20;
+/// … and this share of its snapshot, in percent.
+const ENTROPY_SHARE: u64 = 50;
+/// Of what compresses, less than this is stored, in percent; of what doesn't, at least [`INCOMPRESSIBLE`].
+const COMPRESSIBLE: u64 = 80;
+const INCOMPRESSIBLE: u64 = 95;
+
+/// Whether most of a snapshot is new and doesn't compress, where the job's data used to. That is what ransomware looks like
+/// that encrypts files where they lie: their number and sizes stay.
+fn entropy(run: &Run, facts: &Facts, history: &History, findings: &mut Findings) {
+    // How much was stored of what was new, in percent, if that was most of the snapshot.
+    let stored = |facts: &Facts| {
+        let (new, stored) = (facts.totals.bytes_new, facts.totals.bytes_stored);
+        let most = new / 100 >= facts.tree?.1 / 100 * ENTROPY_SHARE / 100;
+        (new >= ENTROPY_MIN && most).then(|| stored.saturating_mul(100) / new)
+    };
+    if stored(facts).is_none_or(|now| now < INCOMPRESSIBLE) {
+        return;
+    }
+    let mut at = run;
+    while let Some(before) = history.success_before(at) {
+        if let Some(then) = before.believed().and_then(stored) {
+            if then < COMPRESSIBLE {
+                let summary =
+                    "Most of it is new and doesn't compress, as if it were encrypted.".to_owned();
+                let detail = format!("{} stored {then} % of what was new", before.name());
+                findings.add(&code::ENTROPY, &run.name(), summary, Some(detail));
+            }
+            return;
+        }
+        at = before;
     }
 }
 

@@ -10,6 +10,7 @@ use keephold_vault::store::{Lock, LockMode, LockPolicy, Protection, StoreError, 
 
 use super::context::{Context, told};
 use super::drift;
+use super::far::FarLocks;
 use super::findings::Findings;
 use super::history::{History, Run};
 use super::needed::Needed;
@@ -76,6 +77,7 @@ pub(super) struct Locking {
     required: Option<LockMode>,
     /// Runs of which not all that they need is known.
     unknown: BTreeSet<u32>,
+    far: FarLocks,
 }
 
 impl Locking {
@@ -96,6 +98,7 @@ impl Locking {
             failed: None,
             required: required(context),
             unknown: needed.unread_runs().collect(),
+            far: FarLocks::new(context.now, history),
         }
     }
 
@@ -152,6 +155,7 @@ impl Locking {
         self.asked += 1;
         self.see(object, lock, history);
         if let Some(lock) = lock {
+            self.far.see(object.key.as_str(), lock.until);
             self.locks.soonest =
                 Some(self.locks.soonest.map_or(lock.until, |soonest| soonest.min(lock.until)));
             self.locks.strongest = stronger(self.locks.strongest, Some(lock.mode));
@@ -244,6 +248,7 @@ impl Locking {
             self.locks.settings = drift::check(context, previous, findings).await?;
         }
         self.target(context, &url, findings);
+        self.far.tell(&url, findings);
         self.shortened(history, previous, findings);
         self.soon(context, history, findings);
         self.runs_out(context, history, findings);

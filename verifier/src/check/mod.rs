@@ -14,6 +14,7 @@ mod content;
 mod context;
 mod drift;
 mod escrow;
+mod far;
 mod findings;
 mod freshness;
 mod history;

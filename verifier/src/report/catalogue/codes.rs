@@ -162,6 +162,9 @@ catalogue! {
     /// A lifecycle rule expires or removes what lies in the vault, as soon as no lock forbids it any more.
     LIFECYCLE_EXPIRES = "KH-LOCK-015", Lock, High, "A lifecycle rule deletes what is in the vault",
         "Take the rule away, or bound it to a prefix outside the vault: only `keephold prune` knows what is still needed.";
+    /// Locks reach much further than any run asked for, which costs money, as nobody can shorten them.
+    LOCK_FAR = "KH-LOCK-016", Lock, Warning, "Locks reach absurdly far",
+        "Find out which credential extended them and revoke it; bound what a writer may do: keephold policy --max-lock.";
 
     // Integrity: bytes read back.
     /// The stored bytes of an object do not hash to its name: it is corrupt or was replaced.
