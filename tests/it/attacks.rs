@@ -146,7 +146,10 @@ impl Attacked {
         if server == Server::Refuses {
             assert_eq!(self.versions().len(), self.before.len(), "something was added");
         }
-        let mut restore = self.site.elsewhere(&["restore", "web1/files@1"]);
+        // By its id: somebody may have put others beside it under the same number.
+        let record = self.keys("runs/").swap_remove(0);
+        let (_, id) = record.rsplit_once('-').unwrap();
+        let mut restore = self.site.elsewhere(&["restore", id]);
         if self.actor == Actor::Host {
             let [id, secret] = self.site.place.credential("VERIFIER");
             restore = restore.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
