@@ -204,7 +204,7 @@ const BOTH: [Actor; 2] = [Actor::Host, Actor::Owner];
 
 /// Requests that are all taken, or all refused.
 #[track_caller]
-fn all<T>(results: Vec<Result<T, String>>) -> Server {
+fn all<T>(results: &[Result<T, String>]) -> Server {
     let taken = results.iter().filter(|r| r.is_ok()).count();
     assert!(!results.is_empty() && (taken == 0 || taken == results.len()), "{taken} were taken");
     if taken == 0 { Server::Refuses } else { Server::Takes }
@@ -214,7 +214,7 @@ fn all<T>(results: Vec<Result<T, String>>) -> Server {
 fn every_object_is_overwritten() {
     let over = |at: &Attacked| {
         let put = |key: &String| at.object(key).put_as(at.role(), b"all your base");
-        all(at.keys("").iter().map(put).collect())
+        all(&at.keys("").iter().map(put).collect::<Vec<_>>())
     };
     attack(&BOTH, over, &["KH-PRES-006"]);
 }
@@ -223,7 +223,7 @@ fn every_object_is_overwritten() {
 fn every_version_is_deleted() {
     let delete = |at: &Attacked| {
         let one = |(v, _, _): &(Version, _, _)| at.object(&v.key).delete_as(at.role(), &v.version);
-        let server = all(at.before.iter().map(one).collect());
+        let server = all(&at.before.iter().map(one).collect::<Vec<_>>());
         assert_eq!(server, Server::Refuses);
         server
     };
@@ -233,7 +233,11 @@ fn every_version_is_deleted() {
 #[test]
 fn delete_markers_are_put_over_every_object() {
     let hide = |at: &Attacked| {
-        let server = all(at.keys("").iter().map(|key| at.object(key).hide_as(at.role())).collect());
+        let server = all(&at
+            .keys("")
+            .iter()
+            .map(|key| at.object(key).hide_as(at.role()))
+            .collect::<Vec<_>>());
         // The packaged policy gives no host the right to delete.
         assert_eq!(server == Server::Refuses, at.actor == Actor::Host);
         server
@@ -249,7 +253,7 @@ fn an_old_record_is_replayed_as_the_newest() {
         let (folder, _) = records[1].rsplit_once('/').unwrap();
         let later = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let key = format!("{folder}/{later}-3-{}", "0123456789abcdef".repeat(2));
-        all(vec![at.object(&key).put_as(at.role(), old)])
+        all(&[at.object(&key).put_as(at.role(), old)])
     };
     attack(&BOTH, replay, &["KH-REC-006"]);
 }
@@ -258,7 +262,7 @@ fn an_old_record_is_replayed_as_the_newest() {
 fn the_newest_records_are_dropped() {
     let drop_newest = |at: &Attacked| {
         let records = at.keys("runs/");
-        all(vec![at.object(&records[1]).hide_as(at.role())])
+        all(&[at.object(&records[1]).hide_as(at.role())])
     };
     attack(&BOTH, drop_newest, &["KH-PRES-005"]);
 }
@@ -270,7 +274,7 @@ fn another_vaults_configuration_takes_the_place_of_ours() {
         let theirs =
             Object { place: other.place, bucket: &other.bucket, key: "main/vault.json".into() };
         let bytes = theirs.get(&theirs.only_version());
-        let server = all(vec![at.object("main/vault.json").put_as(at.role(), &bytes)]);
+        let server = all(&[at.object("main/vault.json").put_as(at.role(), &bytes)]);
         // The host goes on, too: it has pinned its vault.
         assert_eq!(at.site.backs_up()["status"], "success");
         server
@@ -297,7 +301,7 @@ fn locks_are_extended_absurdly() {
         let one = |(v, _, _): &(Version, _, _)| {
             at.object(&v.key).extend_as(at.role(), &v.version, "COMPLIANCE", &until)
         };
-        all(at.before.iter().map(one).collect())
+        all(&at.before.iter().map(one).collect::<Vec<_>>())
     };
     attack(&BOTH, extend, &["KH-LOCK-016"]);
 }
@@ -320,7 +324,7 @@ fn the_vault_is_filled_with_garbage() {
             let body = tree::noise(n, 5_000);
             results.extend(keys.iter().map(|key| at.object(key).put_as(at.role(), &body)));
         }
-        assert_eq!(all(results), Server::Takes);
+        assert_eq!(all(&results), Server::Takes);
         let next = at.site.backs_up();
         assert_ne!(next["status"], "failed", "{next}");
         Server::Takes
@@ -357,4 +361,23 @@ fn very_many_garbage_snapshots_push_nothing_out() {
         Server::Takes
     };
     attack(&[Actor::Host], many, &[]);
+}
+
+/// The table in docs/THREATS.md is this suite, no less and no more.
+#[test]
+fn the_threats_page_tells_of_each_attack() {
+    let page = include_str!("../../docs/THREATS.md");
+    let table = page.split("\n## ").find(|part| part.starts_with("What was attacked")).unwrap();
+    let told: BTreeSet<_> = table
+        .lines()
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit_once('`').map(|(_, name)| name))
+        .collect();
+    let tests: BTreeSet<_> = include_str!("attacks.rs")
+        .split("#[test]\nfn ")
+        .skip(1)
+        .filter_map(|text| text.split('(').next())
+        .filter(|name| *name != "the_threats_page_tells_of_each_attack")
+        .collect();
+    assert_eq!(told, tests);
+    assert!(!tests.is_empty());
 }

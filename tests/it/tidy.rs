@@ -44,7 +44,7 @@ fn is_test(name: &str) -> bool {
         || inside("benches/")
         || name.ends_with("tests.rs")
         || name.ends_with("testing.rs")
-        || name.ends_with("simulation.rs")
+        || name.contains("/simulation/")
         || name.contains("/testing/")
         || name.contains("/samples/")
 }

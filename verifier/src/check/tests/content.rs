@@ -29,6 +29,48 @@ async fn a_snapshot_that_shrank_is_told() {
     assert_eq!(bench.found().await, (vec![], 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_grew_tenfold_is_told() {
+    let mut bench = Bench::with_runs().await;
+    // 600 kB before: nine times as much and some is plausible, and so is tenfold of little.
+    let entries = bench.files(7, 3_500_000).await;
+    bench.run(entries, 0).await;
+    assert_eq!(bench.found().await, (vec![], 0));
+    let mut bench = Bench::with_runs().await;
+    let entries = bench.files(7, 10_000_000).await;
+    bench.run(entries, 0).await;
+    let report = bench.verify().await;
+    assert_eq!(codes(&report), [code::GROWN.id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_no_longer_compresses_is_told_and_one_that_never_did_is_not() {
+    // Of what was new, in bytes, and stored; the last run's must be told of if its first run compressed.
+    let first = |stored| (2 << 20, stored);
+    for (before, now, told) in [
+        (first(600_000), (2 << 20, 2 << 20), true),
+        (first(2 << 20), (2 << 20, 2 << 20), false),
+        (first(600_000), (2 << 20, 900_000), false),
+        // Little was new: a photograph was added.
+        (first(600_000), (1_000, 1_000), false),
+    ] {
+        let mut bench = Bench::new().await;
+        for (hours_ago, (new, stored)) in [(3, before), (2, (0, 0)), (1, now)] {
+            let entries = bench.files(7, 1 << 20).await;
+            let mut record = bench.record(entries, hours_ago).await;
+            (record.totals.bytes_new, record.totals.bytes_stored) = (new, stored);
+            bench.maker.store_record(&record).await.unwrap();
+            bench.maker.next_run().await.unwrap();
+        }
+        let report = bench.verify().await;
+        assert_eq!(
+            codes(&report).contains(&code::ENTROPY.id.to_owned()),
+            told,
+            "{before:?} {now:?}"
+        );
+    }
+}
+
 /// A server's snapshot with one database, whose dump is `dump`.
 async fn server(dump: Content, bench: &mut Bench) -> Vec<String> {
     let globals = bench.maker.content(b"-- roles").await.unwrap();
