@@ -19,8 +19,8 @@ use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
     Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
-    LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy, Recipient, Report, RestoreTest,
-    SCHEMA, Signer, Strength, Target, Tool, Verdict,
+    LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy, Recipient, Report,
+    RestoreTest, SCHEMA, Signer, Strength, Target, Tool, Verdict,
 };
 
 /// What the checks found.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use keephold_vault::Error;
+use keephold_vault::ids::Fingerprint;
 use keephold_vault::read::Vault;
 use keephold_vault::record::RecordKey;
 use keephold_vault::store::{
     Lock, LockMode, LockPolicy, ObjectKey, Prefix, Store, StoreError, TargetUrl, Version,
 };
-use keephold_vault::Error;
-use keephold_vault::ids::Fingerprint;
 
 use super::context::{Context, is_about_object, told};
 use super::findings::Findings;
@@ -196,17 +196,15 @@ impl CopyCheck {
         let Some(store) = self.store.clone().filter(|_| self.failed.is_none()) else {
             return Ok(());
         };
-        let vault = self
-            .vault
-            .clone()
-            .filter(|_| context.settings.depth.holds(Level::IntegrityKeyless));
+        let vault =
+            self.vault.clone().filter(|_| context.settings.depth.holds(Level::IntegrityKeyless));
         let fingerprint = context.vault.fingerprint();
         let mut answers = futures::stream::iter(batch)
             .map(|object| {
                 let (store, vault) = (&store, &vault);
                 let key = object.key.as_str();
-                let due = self.again.contains(key)
-                    || is_due(key, context.now, self.target.read_days);
+                let due =
+                    self.again.contains(key) || is_due(key, context.now, self.target.read_days);
                 async move {
                     let vault = vault.as_ref().filter(|_| due);
                     (object, look(store.as_ref(), vault, &fingerprint, object).await)
@@ -302,11 +300,14 @@ impl CopyCheck {
             if complete && locks && state.lock.fully != Some(true) {
                 short.push(run);
             }
-            snapshots.push((facts.finished, CopySnapshot {
-                record_key: run.found.key.to_string(),
-                complete,
-                locked_until: state.lock.until.filter(|_| complete),
-            }));
+            snapshots.push((
+                facts.finished,
+                CopySnapshot {
+                    record_key: run.found.key.to_string(),
+                    complete,
+                    locked_until: state.lock.until.filter(|_| complete),
+                },
+            ));
         }
         snapshots.sort_by(|a, b| b.0.cmp(&a.0));
         let newest_complete = snapshots.iter().find(|(_, s)| s.complete).map(|(at, _)| *at);
@@ -416,7 +417,8 @@ async fn look(
 ) -> Result<Found, Error> {
     let key = &object.key;
     let mut found = Found { there: None, wrong_size: None, damaged: None, read: false };
-    let versions: Vec<Version> = match store.list_versions(&Prefix::exact(key)).try_collect().await {
+    let versions: Vec<Version> = match store.list_versions(&Prefix::exact(key)).try_collect().await
+    {
         Ok(versions) => versions,
         Err(StoreError::NotFound { .. }) => return Ok(found),
         Err(error) => return Err(error.into()),

@@ -1,6 +1,7 @@
 //! The checks against vaults in memory, each damaged in one way.
 
 mod content;
+mod copies;
 mod damage;
 mod records;
 

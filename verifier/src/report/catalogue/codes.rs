@@ -131,7 +131,7 @@ catalogue! {
     COPY_OTHER_VAULT = "KH-COPY-004", Presence, Critical, "Another vault lies where a copy should be",
         "Check the copy's URL. If it is right, find in the access log who wrote `vault.json` there, and replicate to an empty bucket or prefix.";
     /// An object in a copy has other bytes than its name says, or another size.
-    COPY_DAMAGED = "KH-COPY-005", Integrity, High, "An object in a copy is damaged",
+    COPY_DAMAGED = "KH-COPY-005", IntegrityKeyless, High, "An object in a copy is damaged",
         "Delete the wrong version in the copy and run `keephold replicate` again. If it is locked there, replicate to another prefix and keep this copy for what is whole in it.";
     /// A delete marker or a newer version lies over an object in a copy.
     COPY_HIDDEN = "KH-COPY-006", Presence, High, "An object in a copy is hidden or has a newer version over it",

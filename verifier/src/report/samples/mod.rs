@@ -184,8 +184,9 @@ pub(super) fn base() -> Report {
             locked_until: Some(at("2026-12-28T02:00:00Z")),
             snapshots: Bounded::take(
                 [CopySnapshot {
-                    record_key: "runs/db1/main/20261123T020000Z-412-00112233445566778899aabbccddeeff"
-                        .to_owned(),
+                    record_key:
+                        "runs/db1/main/20261123T020000Z-412-00112233445566778899aabbccddeeff"
+                            .to_owned(),
                     complete: true,
                     locked_until: Some(at("2026-12-28T02:00:00Z")),
                 }],
