@@ -9,6 +9,7 @@ use keephold_vault::sign::SigningKey;
 use keephold_vault::store::{LockPolicy, Strength as StoreStrength, TargetUrl};
 
 use super::context::Context;
+use super::copies::Copies;
 use super::findings::Findings;
 use super::freshness::CLOCK_TOLERANCE;
 use super::history::History;
@@ -18,8 +19,8 @@ use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
     Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
-    LockProof, NamedProof, Objects, Outcome, Period, Policy, Recipient, Report, RestoreTest,
-    SCHEMA, Signer, Strength, Target, Tool, Verdict,
+    LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy, Recipient, Report,
+    RestoreTest, SCHEMA, Signer, Strength, Target, Tool, Verdict,
 };
 
 /// What the checks found.
@@ -32,6 +33,7 @@ pub(super) struct Parts<'a> {
     pub(super) objects: Objects,
     pub(super) integrity: Integrity,
     pub(super) locks: Locks,
+    pub(super) copies: Vec<OffsiteCopy>,
     pub(super) restore_tests: Vec<RestoreTest>,
     pub(super) proof: Option<(NamedProof, LockProof)>,
     pub(super) escrow_drill: Option<EscrowDrill>,
@@ -48,6 +50,7 @@ impl<'a> Parts<'a> {
             objects: Objects::default(),
             integrity: Integrity::default(),
             locks: Locks::default(),
+            copies: Copies::unlooked(&context.settings.copies),
             restore_tests: Vec::new(),
             proof: None,
             escrow_drill: None,
@@ -97,7 +100,7 @@ impl<'a> Parts<'a> {
             restore_tests: self.restore_tests,
             lock_probes,
             lock_proof,
-            copies: Vec::new(),
+            copies: self.copies,
             coverage: Coverage::default(),
             escrow_drill: self.escrow_drill,
             previous_report: self.previous.named(),

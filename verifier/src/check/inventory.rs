@@ -13,6 +13,7 @@ use keephold_vault::ids::PackId;
 use keephold_vault::store::{ObjectKey, Prefix, StoreError, Version};
 
 use super::context::Context;
+use super::copies::Copies;
 use super::could_not_check;
 use super::findings::Findings;
 use super::history::History;
@@ -23,7 +24,7 @@ use super::object::{Kind, Object, demand, is_known_form};
 use super::presence::Presence;
 use super::previous::Previous;
 use crate::report::catalogue as code;
-use crate::report::model::{Integrity, Level, LevelResult, Objects};
+use crate::report::model::{Integrity, Level, LevelResult, Objects, OffsiteCopy};
 
 /// Objects that go through the checks together.
 const BATCH: usize = 4096;
@@ -35,6 +36,7 @@ pub(super) struct Stored {
     pub(super) objects: Objects,
     pub(super) integrity: Integrity,
     pub(super) locks: Locks,
+    pub(super) copies: Vec<OffsiteCopy>,
 }
 
 /// Checks presence, locks and integrity of everything that unexpired runs need.
@@ -68,6 +70,7 @@ pub(super) async fn check(
     context.progress.stage("holding the vault's objects against the index");
     let mut presence = Presence::new(&needed);
     let mut locking = Locking::new(context, history, &needed);
+    let mut copies = Copies::open(context, history, &needed, previous).await?;
     let mut reading = Reading::new(context);
     let mut inventory = Inventory::new(context, history, needed);
     loop {
@@ -83,6 +86,7 @@ pub(super) async fn check(
         presence.check(&batch, history, findings);
         if depth.holds(Level::Lock) {
             locking.check(context, &batch, history, findings).await?;
+            copies.check(context, &batch, history).await?;
         }
         if depth.holds(Level::IntegrityKeyless) {
             reading.check(context, &batch, inventory.needed(), history, findings).await?;
@@ -98,6 +102,7 @@ pub(super) async fn check(
         stored.levels.push(locking.level(context, history, previous, findings).await?);
         locking.count(&mut stored.objects);
         stored.locks = locking.locks();
+        stored.copies = copies.finish(context, history, findings);
     }
     stored.levels.extend(reading.levels(depth, presence.packs().0));
     Ok(stored)

@@ -211,7 +211,7 @@ impl Locking {
     }
 
     /// Counts one object for each run that needs it.
-    fn see(&mut self, object: &Object, lock: Option<Lock>, history: &History) {
+    pub(super) fn see(&mut self, object: &Object, lock: Option<Lock>, history: &History) {
         for &number in &object.runs {
             let Some(Ok(facts)) = history.run(number).map(|run| run.facts.as_ref()) else {
                 continue;
@@ -386,7 +386,7 @@ impl Locking {
 
 impl RunLock {
     /// Counts an object; `strong` says whether its lock, if any, is of the mode that was asked for.
-    fn see(&mut self, lock: Option<Lock>, expires: Timestamp, strong: bool, size: u64) {
+    pub(super) fn see(&mut self, lock: Option<Lock>, expires: Timestamp, strong: bool, size: u64) {
         let end = lock.map(|lock| lock.until);
         self.unlocked |= end.is_none();
         let until = match (self.fully, self.until, end) {
@@ -425,7 +425,7 @@ fn required(context: &Context<'_>) -> Option<LockMode> {
     }
 }
 
-fn rank(mode: LockMode) -> u8 {
+pub(super) fn rank(mode: LockMode) -> u8 {
     match mode {
         LockMode::Advisory => 1,
         LockMode::ImmutableFile => 2,
@@ -439,7 +439,7 @@ pub(super) fn stronger(a: Option<LockMode>, b: Option<LockMode>) -> Option<LockM
     [a, b].into_iter().flatten().max_by_key(|mode| rank(*mode))
 }
 
-fn strength_of(mode: LockMode) -> model::Strength {
+pub(super) fn strength_of(mode: LockMode) -> model::Strength {
     match mode {
         LockMode::Advisory => model::Strength::Advisory,
         LockMode::ImmutableFile => model::Strength::ImmutableFile,

@@ -12,6 +12,7 @@
 mod assemble;
 mod content;
 mod context;
+mod copies;
 mod drift;
 mod escrow;
 mod far;
@@ -126,6 +127,10 @@ async fn verify_vault(
     parts.levels.extend(stored.levels);
     (parts.objects, parts.integrity, parts.locks) =
         (stored.objects, stored.integrity, stored.locks);
+    // Otherwise they stay "not looked at".
+    if !stored.copies.is_empty() {
+        parts.copies = stored.copies;
+    }
 
     if settings.depth.holds(Level::Content) {
         progress.stage("looking into the newest snapshots");

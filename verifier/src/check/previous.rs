@@ -1,6 +1,6 @@
 //! The report before this one, in the folder of reports: this one carries its hash, and compares with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +69,15 @@ impl Previous {
             blake3: blake3::hash(&json).to_hex().to_string(),
         };
         Self { named: Some(named), report: Some(report), locks }
+    }
+
+    /// What its findings of a code were about, without the prefix that they share.
+    pub(super) fn resources(&self, code: &str, prefix: &str) -> BTreeSet<String> {
+        let findings = self.report.iter().flat_map(|report| &report.findings);
+        findings
+            .filter(|finding| finding.code == code)
+            .filter_map(|finding| finding.resource.strip_prefix(prefix).map(str::to_owned))
+            .collect()
     }
 
     /// What the new report says of it.

@@ -18,6 +18,7 @@ pub fn render(report: &Report, written: Option<&Path>) -> String {
     findings(&mut text, report);
     levels(&mut text, report);
     restores(&mut text, report);
+    copies(&mut text, report);
     if let Some(path) = written {
         let _ = writeln!(text, "\nReport: {}", path.display());
     }
@@ -108,6 +109,25 @@ fn restores(text: &mut String, report: &Report) {
             words::restore_result(test.result),
             words::seconds(test.durations.total_s),
         );
+    }
+}
+
+fn copies(text: &mut String, report: &Report) {
+    if report.copies.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nCopies");
+    for copy in &report.copies {
+        let said = match (copy.snapshots_complete, copy.strength) {
+            (Some(complete), strength) => format!(
+                "{} of {} snapshots whole, {}",
+                words::count(complete),
+                words::count(copy.snapshots.total()),
+                strength.map_or("nothing there", words::strength)
+            ),
+            (None, _) => "NOT CHECKED".to_owned(),
+        };
+        let _ = writeln!(text, "  {}: {said}", copy.name);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The configuration file: `/etc/keephold/verify.toml` unless named otherwise.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,6 +9,7 @@ use jiff::{Span, SpanRelativeTo};
 use keephold_cli::exit::usage;
 use keephold_cli::target::VaultTable;
 use keephold_vault::ids::Fingerprint;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Depth;
@@ -55,6 +58,8 @@ pub struct Config {
     pub escrow_drill_every_s: Option<u64>,
     /// Jobs that must have good backups.
     pub job: Vec<ExpectedJob>,
+    /// Copies of the vault at other targets.
+    pub copy: Vec<CopyTable>,
     /// Where the file was read.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -81,10 +86,29 @@ impl Default for Config {
             prober: ProberTable::default(),
             escrow_drill_every_s: None,
             job: Vec::new(),
+            copy: Vec::new(),
             path: None,
             text: None,
         }
     }
+}
+
+/// A copy of the vault at another target.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CopyTable {
+    /// What reports call it; its URL if nothing is said.
+    pub name: Option<String>,
+    /// In how many days daily runs read all of it once.
+    pub read_days: Option<NonZeroU32>,
+    /// For how many seconds after it was made a snapshot may be missing there.
+    #[serde(default, rename = "max_lag", deserialize_with = "length")]
+    pub lag_s: Option<u64>,
+    /// Where it is, and how to reach it, as the table `[vault]` says it.
+    #[serde(flatten)]
+    pub vault: VaultTable,
+    /// What is written wrong: a flattened table takes what it knows and can't refuse the rest.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// A job that must have good backups.
@@ -123,6 +147,17 @@ impl Config {
                     path.display(),
                     job.host,
                     job.name
+                )));
+            }
+        }
+        for copy in &config.copy {
+            let Some(url) = &copy.vault.url else {
+                return Err(usage(format!("{}: a [[copy]] has no url", path.display())));
+            };
+            if let Some(unknown) = copy.unknown.keys().next() {
+                return Err(usage(format!(
+                    "{}: the [[copy]] {url} has an unknown setting '{unknown}'",
+                    path.display()
                 )));
             }
         }
@@ -192,6 +227,8 @@ mod tests {
             ("[[job]]\nhost = 'a'\nname = 'b'\nrpo = 'daily'\n", "26h"),
             ("[[job]]\nhost = 'a'\n", "name"),
             ("[[job]]\nhost='a'\nname='b'\n[[job]]\nhost='a'\nname='b'\n", "twice"),
+            ("[[copy]]\nmax_lag = '2d'\n", "no url"),
+            ("[[copy]]\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
             ("fingerprint = 'abc'\n", "64 hexadecimal digits"),
             ("level = 'everything'\n", "unknown variant"),
             ("max_shrink_percent = 0\n", "1 to 100"),

@@ -5,13 +5,15 @@ mod level;
 pub mod prober;
 mod signers;
 
-pub use config::{Config, ExpectedJob, FILE, TEMPLATE};
+pub use config::{Config, CopyTable, ExpectedJob, FILE, TEMPLATE};
 pub use level::Depth;
 pub use signers::{Believed, Signers};
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use keephold_cli::exit::usage;
 use keephold_cli::identity::IdentityArgs;
 use keephold_cli::target::{Target, TargetArgs};
@@ -47,6 +49,24 @@ pub struct Overrides {
     pub only: Vec<(String, String)>,
 }
 
+/// How long a snapshot may be missing in a copy where nothing else is said.
+const LAG_S: u64 = 24 * 3600;
+/// In how many days daily runs read a copy once, where nothing else is said.
+const READ_DAYS: u32 = 30;
+
+/// A copy of the vault at another target.
+#[derive(Debug, Clone)]
+pub struct CopyTarget {
+    /// What reports call it.
+    pub name: String,
+    /// Where it is.
+    pub target: Target,
+    /// In how many days daily runs read all of it once.
+    pub read_days: u32,
+    /// For how long after it was made a snapshot may be missing there.
+    pub lag: SignedDuration,
+}
+
 /// Everything that a verification needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -74,6 +94,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Jobs that must have good backups.
     pub jobs: Vec<ExpectedJob>,
+    /// Copies of the vault at other targets.
+    pub copies: Vec<CopyTarget>,
     /// By how much in percent a snapshot may be smaller than the one before it.
     pub max_shrink_percent: u8,
     /// Only these jobs; all if there are none.
@@ -96,6 +118,20 @@ impl Settings {
     pub fn resolve(config: &Config, target: &TargetArgs, over: &Overrides) -> Result<Self> {
         let lock_named = target.lock.is_some() || config.vault.lock.is_some();
         let target = target.resolve(&config.vault)?;
+        let copies: Result<Vec<CopyTarget>> = config
+            .copy
+            .iter()
+            .map(|copy| {
+                let lag = i64::try_from(copy.lag_s.unwrap_or(LAG_S)).unwrap_or(i64::MAX);
+                let target = TargetArgs::default().resolve(&copy.vault)?;
+                Ok(CopyTarget {
+                    name: copy.name.clone().unwrap_or_else(|| target.url.to_string()),
+                    target,
+                    read_days: copy.read_days.map_or(READ_DAYS, NonZeroU32::get),
+                    lag: SignedDuration::from_secs(lag),
+                })
+            })
+            .collect();
         let identities = match over.identities.identities.as_slice() {
             [] => IdentityArgs {
                 identities: config.identity.clone(),
@@ -141,6 +177,7 @@ impl Settings {
             pg_bin_dir: over.pg_bin_dir.clone().or_else(|| config.pg_bin_dir.clone()),
             concurrency,
             jobs: config.job.clone(),
+            copies: copies?,
             max_shrink_percent: config.max_shrink_percent,
             only: over.only.clone(),
             lock_lead_s: config.lock_lead_s,

@@ -1,6 +1,7 @@
 //! The checks against vaults in memory, each damaged in one way.
 
 mod content;
+mod copies;
 mod damage;
 mod records;
 
@@ -113,6 +114,7 @@ fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
         pg_bin_dir: None,
         concurrency: 2,
         jobs: Vec::new(),
+        copies: Vec::new(),
         max_shrink_percent: 50,
         only: Vec::new(),
         lock_lead_s: 7 * 24 * 3600,

@@ -116,6 +116,27 @@ catalogue! {
     OBJECT_OVERWRITTEN = "KH-PRES-006", Presence, High, "A needed object has a newer version over it",
         "Find in the access log who wrote it, and revoke that credential: Keephold never writes a key twice.";
 
+    // Copies at other targets.
+    /// A snapshot is older than a copy may lag behind, and the copy hasn't all objects that it needs.
+    COPY_BEHIND = "KH-COPY-001", Presence, High, "A copy lacks a snapshot",
+        "Run `keephold replicate`, see what it says, and whether its timer or cron line runs.";
+    /// An object in a copy isn't locked there until the runs that need it expire.
+    COPY_LOCK_SHORT = "KH-COPY-002", Lock, High, "A snapshot isn't locked in a copy for as long as it is kept",
+        "Run `keephold replicate` after the next backup: it makes locks as long as the source's. If that changes nothing, see the copy's bucket settings.";
+    /// A copy could not be listed, or its locks not read.
+    COPY_UNCHECKED = "KH-COPY-003", Presence, High, "A copy could not be checked",
+        "See the reason given: usually the copy is down, or the verifier's credential there lacks `s3:ListBucketVersions` or `s3:GetObjectRetention`.";
+
+    /// `vault.json` in the copy is not the source's.
+    COPY_OTHER_VAULT = "KH-COPY-004", Presence, Critical, "Another vault lies where a copy should be",
+        "Check the copy's URL. If it is right, find in the access log who wrote `vault.json` there, and replicate to an empty bucket or prefix.";
+    /// An object in a copy has other bytes than its name says, or another size.
+    COPY_DAMAGED = "KH-COPY-005", IntegrityKeyless, High, "An object in a copy is damaged",
+        "Delete the wrong version in the copy and run `keephold replicate` again. If it is locked there, replicate to another prefix and keep this copy for what is whole in it.";
+    /// A delete marker or a newer version lies over an object in a copy.
+    COPY_HIDDEN = "KH-COPY-006", Presence, High, "An object in a copy is hidden or has a newer version over it",
+        "Readers find the true version; find in the copy's access log who wrote over it, revoke that credential, then delete the marker or the newer version by its version id.";
+
     // Lock: until when, and how strongly.
     /// A needed object has no lock, so whoever has the right to delete can delete it.
     LOCK_MISSING = "KH-LOCK-001", Lock, High, "A needed object is not locked",

@@ -3,9 +3,12 @@
 use super::facts::{Fact, classed, fact, or_unknown};
 use super::findings::state_class;
 use crate::report::model::{
-    Level, LevelState, ProbeResult, ProofVerdict, Report, SettingResult, Strength,
+    Level, LevelState, OffsiteCopy, ProbeResult, ProofVerdict, Report, SettingResult, Strength,
 };
 use crate::report::words;
+
+/// Snapshots that the table of copies shows, the newest first; the JSON has more.
+const COPIED_MAX: usize = 100;
 
 /// A statement that can be quoted.
 pub(super) struct Statement {
@@ -231,31 +234,78 @@ pub(super) fn recipients(report: &Report) -> Vec<Row> {
 }
 
 pub(super) fn copies(report: &Report) -> Vec<Row> {
+    let whole = |copy: &OffsiteCopy| match (copy.objects_present, copy.objects_needed) {
+        (Some(present), Some(needed)) => Some(present >= needed),
+        _ => None,
+    };
     report
         .copies
         .iter()
         .map(|copy| {
-            let (objects, class, word) = match (copy.objects_present, copy.objects_needed) {
-                (Some(present), Some(needed)) if present >= needed => {
-                    (format!("all {}", words::count(needed)), "ok", "complete")
-                }
-                (Some(present), Some(needed)) => (
-                    format!("{} of {}", words::count(present), words::count(needed)),
-                    "warn",
-                    "behind",
-                ),
-                _ => ("not looked at".to_owned(), "warn", "not checked"),
+            let locked = copy.strength.is_some_and(|strength| strength > Strength::Advisory);
+            let (class, word) = match whole(copy) {
+                None => ("bad", "NOT CHECKED"),
+                _ if copy.objects_damaged.is_some_and(|damaged| damaged > 0) => ("bad", "DAMAGED"),
+                Some(false) => ("warn", "behind"),
+                Some(true) if !locked => ("warn", "not immutable"),
+                Some(true) => ("ok", "complete"),
             };
+            let of = |part: Option<u64>, all: Option<u64>| match (part, all) {
+                (Some(part), Some(all)) => {
+                    format!("{} of {}", words::count(part), words::count(all))
+                }
+                _ => "not known".to_owned(),
+            };
+            let read = copy
+                .objects_read
+                .map_or_else(String::new, |read| format!("; {} read again", words::count(read)));
+            let place = match &copy.region {
+                Some(region) => format!("{}, {} ({region})", copy.name, copy.url),
+                None => format!("{}, {}", copy.name, copy.url),
+            };
+            let until = || copy.locked_until.map_or_else(|| "no".to_owned(), words::minute);
             Row {
                 cells: vec![
-                    copy.url.clone(),
-                    or_unknown(copy.region.clone()),
-                    objects,
+                    place,
+                    copy.strength
+                        .map_or_else(|| "not known".to_owned(), |s| words::strength(s).to_owned()),
+                    of(copy.objects_present, copy.objects_needed) + &read,
+                    of(copy.snapshots_complete, Some(copy.snapshots.total())),
                     copy.newest_complete.map_or_else(|| "none".to_owned(), words::minute),
+                    copy.strength.map_or_else(|| "not known".to_owned(), |_| until()),
                 ],
                 class,
                 word,
             }
+        })
+        .collect()
+}
+
+/// Each snapshot, newest first, and which copies have it whole.
+pub(super) fn copied_snapshots(report: &Report) -> Vec<Row> {
+    let mut rows: Vec<(&str, Vec<&str>)> = Vec::new();
+    for copy in &report.copies {
+        for snapshot in &copy.snapshots.shown {
+            let key = snapshot.record_key.as_str();
+            let at = rows.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+                rows.push((key, Vec::new()));
+                rows.len() - 1
+            });
+            if let Some((_, names)) = rows.get_mut(at).filter(|_| snapshot.complete) {
+                names.push(&copy.name);
+            }
+        }
+    }
+    rows.truncate(COPIED_MAX);
+    rows.into_iter()
+        .map(|(key, names)| Row {
+            class: if names.len() == report.copies.len() { "ok" } else { "warn" },
+            word: match names.len() {
+                0 => "in no copy",
+                n if n == report.copies.len() => "in all",
+                _ => "in some",
+            },
+            cells: vec![key.to_owned(), names.join(", ")],
         })
         .collect()
 }

@@ -20,7 +20,8 @@ pub use job::{Gap, Job, JobKind, LockCoverage, Run, RunStatus};
 pub use level::{Count, Finding, Level, LevelResult, LevelState, Outcome, Severity, Verdict};
 pub use lock_proof::{LockProof, NamedProof, PROOF_SCHEMA, ProofVerdict};
 pub use proof::{
-    Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, ProbeResult, Recipient, Unprotected,
+    CopySnapshot, Coverage, Encryption, EscrowDrill, LockProbe, OffsiteCopy, ProbeResult,
+    Recipient, Unprotected,
 };
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,

@@ -1,5 +1,6 @@
 //! Locks that were tried, encryption, copies elsewhere, and what isn't backed up at all.
 
+use super::{Bounded, Strength};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +84,10 @@ pub struct EscrowDrill {
 }
 
 /// A copy of the vault at another place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OffsiteCopy {
+    /// What the configuration calls it.
+    pub name: String,
     /// Where it is.
     pub url: String,
     /// Its region or site.
@@ -93,8 +96,31 @@ pub struct OffsiteCopy {
     pub objects_present: Option<u64>,
     /// Needed objects in all.
     pub objects_needed: Option<u64>,
+    /// Objects whose bytes were read in this run.
+    pub objects_read: Option<u64>,
+    /// Those found damaged: other bytes than their name says, or another size.
+    pub objects_damaged: Option<u64>,
+    /// The weakest lock among needed objects there.
+    pub strength: Option<Strength>,
+    /// Unexpired snapshots that are whole there.
+    pub snapshots_complete: Option<u64>,
     /// The newest run whose objects are all there.
     pub newest_complete: Option<Timestamp>,
+    /// Until when all snapshots that are whole there are locked; `null` if one isn't.
+    pub locked_until: Option<Timestamp>,
+    /// Each unexpired snapshot, newest first, and whether this copy has it.
+    pub snapshots: Bounded<CopySnapshot>,
+}
+
+/// A snapshot, as a copy has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySnapshot {
+    /// The record of its run.
+    pub record_key: String,
+    /// Whether all objects that it needs are in the copy, of the right size.
+    pub complete: bool,
+    /// The earliest end of a lock among them in the copy; `null` if one has none, or it isn't complete.
+    pub locked_until: Option<Timestamp>,
 }
 
 /// What exists, against what is backed up.

@@ -172,11 +172,27 @@ pub(super) fn base() -> Report {
         lock_proof: Some(parts::lock_proof()),
         encryption: parts::encryption(),
         copies: vec![OffsiteCopy {
+            name: "second-region".to_owned(),
             url: "s3://acme-backups-dr/prod".to_owned(),
             region: Some("eu-west-1".to_owned()),
             objects_present: Some(18_420),
             objects_needed: Some(18_420),
+            objects_read: Some(614),
+            objects_damaged: Some(0),
+            strength: Some(Strength::Compliance),
+            snapshots_complete: Some(1),
             newest_complete: Some(at("2026-11-23T02:04:00Z")),
+            locked_until: Some(at("2026-12-28T02:00:00Z")),
+            snapshots: Bounded::take(
+                [CopySnapshot {
+                    record_key:
+                        "runs/db1/main/20261123T020000Z-412-00112233445566778899aabbccddeeff"
+                            .to_owned(),
+                    complete: true,
+                    locked_until: Some(at("2026-12-28T02:00:00Z")),
+                }],
+                1,
+            ),
         }],
         coverage: Coverage {
             resources_found: Some(9),
