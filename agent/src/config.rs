@@ -214,6 +214,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The configuration that counts, as [`keephold_cli::config::chosen`] says.
+    pub(crate) fn chosen(file: Option<&Path>, named_here: bool) -> Result<Self> {
+        keephold_cli::config::chosen(file, FILE, named_here, Self::read)
+    }
+
     /// This host's name in the vault.
     pub(crate) fn host(&self) -> Result<String> {
         host_name(self.host.as_deref())

@@ -14,6 +14,7 @@ mod retention;
 mod run;
 mod source;
 mod unchanged;
+mod watching;
 
 use std::process::ExitCode;
 

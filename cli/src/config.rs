@@ -27,6 +27,23 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
         .map_err(|error| usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
 }
 
+/// The configuration that counts: the file that is named; else the usual one, unless the command line names the vault
+/// itself (`named_here`): what this host's file says may be of another.
+///
+/// # Errors
+/// As `read`.
+pub fn chosen<T: Default>(
+    file: Option<&Path>,
+    name: &str,
+    named_here: bool,
+    read: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    match find(file, name) {
+        Some(path) if file.is_some() || !named_here => read(&path),
+        _ => Ok(T::default()),
+    }
+}
+
 /// The configuration file to use: the one that is named, or the first of the usual places that exists.
 pub fn find(named: Option<&Path>, name: &str) -> Option<PathBuf> {
     if let Some(path) = named {

@@ -19,6 +19,9 @@ use keephold_vault::ids::Fingerprint;
 use keephold_vault::keys::VaultSecret;
 use keephold_vault::sign::SigningKey;
 
+/// The folder in the key folder where secret identities wait to be carried away.
+pub const CARRY_OFF: &str = "carry-off";
+
 /// A host's keys.
 #[derive(Debug, Clone)]
 pub struct HostKeys {
@@ -81,6 +84,20 @@ impl HostKeys {
             .with_context(|| format!("in {}", folder.join("recipients").display()))?;
         Ok(Self { secret, fingerprint, signing, recipients })
     }
+
+    /// The host that the signing key was made for, where that is another one than this.
+    pub fn other_host(&self, host: &str) -> Option<String> {
+        let line = self.signing.public().to_openssh();
+        let (_, name) = line.rsplit_once(" keephold@")?;
+        (name != host).then(|| name.to_owned())
+    }
+}
+
+/// The secret identities that were never carried away from a key folder.
+pub fn identities_left(folder: &Path) -> Vec<PathBuf> {
+    let names = ["restore.agekey", "verifier.agekey"];
+    let paths = names.map(|name| folder.join(CARRY_OFF).join(name));
+    paths.into_iter().filter(|path| path.exists()).collect()
 }
 
 fn read(path: &Path) -> Result<String> {

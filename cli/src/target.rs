@@ -1,6 +1,6 @@
 //! Where the vault is: options of the command line over the `[vault]` table of a configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -9,6 +9,7 @@ use keephold_vault::store::{LockPolicy, Store, TargetOptions, TargetUrl, open_st
 use serde::Deserialize;
 
 use crate::exit::usage;
+use crate::keys::default_folder;
 
 /// Where the vault is, on the command line.
 #[derive(Debug, Clone, Default, Args)]
@@ -96,6 +97,13 @@ pub struct VaultTable {
     pub connect_timeout_s: Option<u64>,
     /// How long failing requests are tried again, in seconds.
     pub retry_s: Option<u64>,
+}
+
+impl VaultTable {
+    /// The key folder: the one that is named, or the table's, or the usual one.
+    pub fn key_folder(&self, named: Option<&Path>) -> PathBuf {
+        named.or(self.keys.as_deref()).map_or_else(default_folder, Path::to_owned)
+    }
 }
 
 /// A vault's place, and how to reach it.

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::human;
-use keephold_cli::keys::{HostKeys, default_cache, default_folder};
-use keephold_cli::target::TargetArgs;
+use keephold_cli::keys::{CARRY_OFF, HostKeys, identities_left};
 use keephold_vault::record::{Cost, Record, SourceReport, Status, Totals};
 use keephold_vault::store::Calls;
 use keephold_vault::write::Settings;
 use serde::Serialize;
 
-use crate::config::{self, Config, DirectoryTable, FILE, Job, PostgresTable, RetentionTable};
+use super::host_args::HostArgs;
+use crate::config::{self, Config, DirectoryTable, Job, PostgresTable, RetentionTable};
 use crate::open::OpenVault;
 use crate::run::{Outcome, Runner, Watch};
 use crate::source::Stop;
@@ -48,19 +48,7 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     one_file_system: bool,
     #[command(flatten)]
-    target: TargetArgs,
-    /// Configuration file.
-    #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder with this host's keys.
-    #[arg(long, env = "KEEPHOLD_KEYS", hide_env_values = true, value_name = "DIR")]
-    keys: Option<PathBuf>,
-    /// Folder for the cache; losing it costs time, nothing else.
-    #[arg(long, env = "KEEPHOLD_CACHE", hide_env_values = true, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// What this host is called in the vault.
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
+    of: HostArgs,
     /// Print one JSON object for each run.
     #[arg(long)]
     json: bool,
@@ -69,12 +57,8 @@ pub(crate) struct BackupArgs {
 impl BackupArgs {
     /// The configuration: the file, or one made of what the command line names.
     fn configuration(&self) -> Result<(Config, Vec<Job>)> {
-        let named_here =
-            self.config.is_none() && (self.target.vault.is_some() || self.postgres.is_some());
-        let mut config = match keephold_cli::config::find(self.config.as_deref(), FILE) {
-            Some(path) if !named_here => Config::read(&path)?,
-            _ => Config::default(),
-        };
+        let named_here = self.of.target.vault.is_some() || self.postgres.is_some();
+        let mut config = self.of.config(named_here)?;
         if let Some(keep) = &self.keep {
             // One length for every run, whatever classes the file has.
             config.retention = RetentionTable {
@@ -83,10 +67,7 @@ impl BackupArgs {
                 ..RetentionTable::default()
             };
         }
-        if self.host.is_some() {
-            config.host.clone_from(&self.host);
-        }
-        if named_here {
+        if named_here && self.of.config.is_none() {
             self.name_jobs(&mut config)?;
             let jobs = config.jobs()?;
             return Ok((config, jobs));
@@ -150,30 +131,22 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let (config, jobs) = args.configuration()?;
     let host = config.host()?;
     let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
-    let target = args.target.resolve(&config.vault)?;
-    let folder =
-        args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
+    let target = args.of.target.resolve(&config.vault)?;
+    let folder = args.of.key_folder(&config);
     let keys = HostKeys::load(&folder)?;
-    let line = keys.signing.public().to_openssh();
-    if let Some((_, name)) = line.rsplit_once(" keephold@")
-        && name != host
-    {
+    if let Some(name) = keys.other_host(&host) {
         tracing::warn!(
             "the signing key is that of host '{name}', so the verifier won't believe records of host '{host}': set host = \
              \"{name}\", or write '{host}' in front of the key in the verifier's allowed_signers"
         );
     }
-    let left: Vec<_> = ["restore", "verifier"]
-        .iter()
-        .map(|n| folder.join(format!("carry-off/{n}.agekey")))
-        .collect();
-    if left.iter().any(|path| path.exists()) {
+    if !identities_left(&folder).is_empty() {
         tracing::warn!(
             "secret identities are still on this host: carry {} off it, then delete it here",
-            folder.join("carry-off").display()
+            folder.join(CARRY_OFF).display()
         );
     }
-    let cache = args.cache.clone().or_else(|| config.cache.clone()).unwrap_or_else(default_cache);
+    let cache = args.of.cache(&config);
     let stop = Stop::default();
     watch_signals(stop.clone())?;
     let vault = OpenVault::open(&target, keys, &cache).await;

@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::identity::PassphraseArgs;
-use keephold_cli::keys::{default_folder, private_folder, write_new};
+use keephold_cli::keys::{CARRY_OFF, default_folder, private_folder, write_new};
 use keephold_cli::target::{TargetArgs, VaultTable};
 use keephold_vault::config::VaultConfig;
 use keephold_vault::envelope::{Identities, Recipients};
@@ -97,7 +97,7 @@ pub(crate) async fn run(args: InitArgs) -> Result<Exit> {
             keys.display()
         )));
     }
-    let carry = args.identities.clone().unwrap_or_else(|| keys.join("carry-off"));
+    let carry = args.identities.clone().unwrap_or_else(|| keys.join(CARRY_OFF));
     if args.recipients.is_empty() {
         for (name, _) in IDENTITIES {
             let path = carry.join(format!("{name}.agekey"));

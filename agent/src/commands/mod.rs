@@ -5,6 +5,7 @@ pub(crate) mod check_config;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+mod host_args;
 pub(crate) mod init;
 mod json;
 pub(crate) mod keys;

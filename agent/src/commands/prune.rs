@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use jiff::SignedDuration;
-use keephold_cli::config::find;
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::human;
-use keephold_cli::keys::{HostKeys, default_folder, read_secret, write_new};
+use keephold_cli::keys::{HostKeys, read_secret, write_new};
 use keephold_cli::target::TargetArgs;
 use keephold_vault::keys::PrunerKey;
 use keephold_vault::prune::{Amount, Kind, Report, Settings, Tally, prune};
@@ -18,7 +17,8 @@ use keephold_vault::sign::AllowedSigners;
 use keephold_vault::store::{LockPolicy, ensure_lockable, open_prune};
 
 use super::table::table;
-use crate::config::{Config, FILE, keep};
+use crate::config::{Config, keep};
+use crate::reading::read_signers;
 
 /// Delete what no backup needs any more, once its lock has ended.
 ///
@@ -87,13 +87,9 @@ pub(crate) struct PruneArgs {
 
 /// Prunes, or makes the key for it.
 pub(crate) async fn run(args: &PruneArgs, out: &mut dyn Write) -> Result<Exit> {
-    let config = match find(args.config.as_deref(), FILE) {
-        Some(path) if args.config.is_some() || args.target.vault.is_none() => Config::read(&path)?,
-        _ => Config::default(),
-    };
+    let config = Config::chosen(args.config.as_deref(), args.target.vault.is_some())?;
     if let Some(path) = &args.export_key {
-        let folder = args.keys.clone().or(config.vault.keys).unwrap_or_else(default_folder);
-        return export(path, &folder, out);
+        return export(path, &config.vault.key_folder(args.keys.as_deref()), out);
     }
     let settings = Settings {
         newest: usize::from(args.keep_newest),
@@ -169,9 +165,7 @@ fn signers(path: Option<&Path>) -> Result<AllowedSigners> {
             "pruning must know whose records to believe: put each host's signing_key.pub in a file, and give it with --signers FILE",
         ));
     };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| usage(format!("the signers' file {} can't be read", path.display())))?;
-    let signers = AllowedSigners::parse(&text).with_context(|| format!("in {}", path.display()))?;
+    let signers = read_signers(path)?;
     if signers.is_empty() {
         return Err(usage(format!(
             "{} lists nobody, so no record can be believed: put each host's signing_key.pub in it",

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::SignedDuration;
 use keephold_cli::exit::{Exit, exit_of, render, usage};
 use keephold_cli::human;
@@ -16,7 +15,8 @@ use keephold_vault::ids::Fingerprint;
 use keephold_vault::replicate::{Done, Settings, Tally, Totals, replicate};
 use serde::Serialize;
 
-use crate::config::{self, Config, FILE, ReplicaTable};
+use crate::config::{self, Config, ReplicaTable};
+use crate::watching::Watching;
 
 /// Objects copied at once where nothing else is said: some 100 MB of memory.
 const PARALLEL: usize = 4;
@@ -103,11 +103,8 @@ struct Plan {
 impl ReplicateArgs {
     fn plans(&self) -> Result<(Target, Vec<Plan>)> {
         // Who names both sides means just what stands there.
-        let named_here = self.config.is_none() && self.from.is_some() && self.to.is_some();
-        let config = match keephold_cli::config::find(self.config.as_deref(), FILE) {
-            Some(path) if !named_here => Config::read(&path)?,
-            _ => Config::default(),
-        };
+        let named_here = self.from.is_some() && self.to.is_some();
+        let config = Config::chosen(self.config.as_deref(), named_here)?;
         let source = TargetArgs {
             vault: self.from.clone(),
             endpoint: self.from_endpoint.clone(),
@@ -189,7 +186,9 @@ pub(crate) async fn run(args: &ReplicateArgs, quiet: bool) -> Result<Exit> {
     for plan in &plans {
         let tally = Arc::new(Tally::default());
         let began = Instant::now();
-        let watching = Watching::start(shown, Arc::clone(&tally));
+        let told = Arc::clone(&tally);
+        let watching =
+            Watching::start(shown, None, move |bar| bar.set_message(progress(&told.totals())));
         let done = copy(&source, plan, &tally).await;
         drop(watching);
         let summary = Summary {
@@ -332,42 +331,11 @@ fn report(summary: &Summary, state: Exit, json: bool, quiet: bool) -> Result<()>
     Ok(())
 }
 
-/// A line on a terminal, until this is dropped.
-struct Watching(Option<(ProgressBar, tokio::task::JoinHandle<()>)>);
-
-impl Watching {
-    fn start(shown: bool, tally: Arc<Tally>) -> Self {
-        if !shown {
-            return Self(None);
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
-        }
-        let shown = bar.clone();
-        let task = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(500));
-            loop {
-                tick.tick().await;
-                let totals = tally.totals();
-                shown.set_message(format!(
-                    "{} looked at, {} copied, {} locks asked for",
-                    human::count(totals.packs_found, "pack"),
-                    human::bytes(totals.bytes_copied),
-                    human::number(totals.locks_read)
-                ));
-                shown.tick();
-            }
-        });
-        Self(Some((bar, task)))
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some((bar, task)) = self.0.take() {
-            task.abort();
-            bar.finish_and_clear();
-        }
-    }
+fn progress(totals: &Totals) -> String {
+    format!(
+        "{} looked at, {} copied, {} locks asked for",
+        human::count(totals.packs_found, "pack"),
+        human::bytes(totals.bytes_copied),
+        human::number(totals.locks_read)
+    )
 }

@@ -3,20 +3,19 @@
 mod choose;
 mod paths;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use keephold_cli::config::find;
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::identity::IdentityArgs;
-use keephold_cli::keys::{HostKeys, default_folder};
+use keephold_cli::keys::HostKeys;
 use keephold_cli::target::TargetArgs;
 use keephold_vault::ids::Fingerprint;
 use keephold_vault::read::{Opener, ReadSettings, RunRecord, SnapshotReader, Vault};
 use keephold_vault::sign::AllowedSigners;
 
-use crate::config::{Config, FILE};
+use crate::config::Config;
 
 pub(crate) use choose::Choice;
 pub(crate) use paths::tree_path;
@@ -72,13 +71,7 @@ pub(crate) struct ReadVault {
 impl ReadArgs {
     /// Opens the vault. With identities everything can be read; with only the host's keys just the records.
     pub(crate) async fn open(&self, needs_data: bool) -> Result<ReadVault> {
-        // A vault that is named here is reached without whatever this host's configuration says of another.
-        let config = match find(self.config.as_deref(), FILE) {
-            Some(path) if self.config.is_some() || self.target.vault.is_none() => {
-                Config::read(&path)?
-            }
-            _ => Config::default(),
-        };
+        let config = Config::chosen(self.config.as_deref(), self.target.vault.is_some())?;
         let target = self.target.resolve(&config.vault)?;
         let keys = self.host_keys(&config)?;
         let pinned = self.fingerprint.or_else(|| keys.as_ref().map(|keys| keys.fingerprint));
@@ -93,18 +86,8 @@ impl ReadArgs {
                 secret.into_iter().fold(opener, Opener::and_secret)
             }
         };
-        let signers = self.signers.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path).with_context(|| {
-                usage(format!("the signers' file {} can't be read", path.display()))
-            })?;
-            AllowedSigners::parse(&text).with_context(|| format!("in {}", path.display()))
-        });
-        Ok(ReadVault {
-            vault,
-            opener,
-            signers: signers.transpose()?,
-            settings: ReadSettings::default(),
-        })
+        let signers = self.signers.as_deref().map(read_signers).transpose()?;
+        Ok(ReadVault { vault, opener, signers, settings: ReadSettings::default() })
     }
 
     /// This host's keys: the named ones, or those in their usual place if the vault is that of its configuration.
@@ -112,13 +95,20 @@ impl ReadArgs {
         if let Some(folder) = &self.keys {
             return Ok(Some(HostKeys::load(folder)?));
         }
-        let folder = config.vault.keys.clone().unwrap_or_else(default_folder);
+        let folder = config.vault.key_folder(None);
         if self.target.vault.is_some() || !folder.join("vault.secret").exists() {
             return Ok(None);
         }
         // Who restores as another user may not read them, and needn't.
         Ok(HostKeys::load(&folder).ok())
     }
+}
+
+/// Reads a file of those whose records are believed.
+pub(crate) fn read_signers(path: &Path) -> Result<AllowedSigners> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| usage(format!("the signers' file {} can't be read", path.display())))?;
+    AllowedSigners::parse(&text).with_context(|| format!("in {}", path.display()))
 }
 
 impl ReadVault {

@@ -4,29 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keephold_cli::human;
 use keephold_vault::write::Progress;
-use tokio::task::JoinHandle;
 
 use crate::source::Counters;
+use crate::watching::Watching;
 
 /// Shows progress of runs, or nothing where nobody looks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watch {
     pub(crate) shown: bool,
-}
-
-/// A line that is shown until this is dropped.
-pub(crate) struct Watching(Option<(ProgressBar, JoinHandle<()>)>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some((bar, task)) = self.0.take() {
-            task.abort();
-            bar.finish_and_clear();
-        }
-    }
 }
 
 impl Watch {
@@ -36,25 +23,10 @@ impl Watch {
         counters: Arc<Counters>,
         progress: Arc<Progress>,
     ) -> Watching {
-        if !self.shown {
-            return Watching(None);
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg}") {
-            bar.set_style(style);
-        }
-        bar.set_prefix(job.to_owned());
-        let shown = bar.clone();
-        let task = tokio::spawn(async move {
-            let started = Instant::now();
-            let mut tick = tokio::time::interval(Duration::from_millis(200));
-            loop {
-                tick.tick().await;
-                shown.set_message(line(&counters, &progress, started.elapsed()));
-                shown.tick();
-            }
-        });
-        Watching(Some((bar, task)))
+        let (job, started) = (job.to_owned(), Instant::now());
+        Watching::start(self.shown, None, move |bar| {
+            bar.set_message(format!("{job} {}", line(&counters, &progress, started.elapsed())));
+        })
     }
 }
 

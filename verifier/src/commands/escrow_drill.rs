@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use keephold_cli::identity::IdentityArgs;
-use keephold_cli::target::TargetArgs;
-use keephold_vault::ids::Fingerprint;
 
-use crate::settings::{Config, FILE, Overrides, Settings};
+use super::vault_args::VaultArgs;
+use crate::settings::{Config, Overrides, Settings};
 use crate::stop::Stop;
 use crate::{drill, evidence};
 
@@ -23,19 +21,8 @@ use crate::{drill, evidence};
     keephold-verify escrow-drill --identity /media/usb/escrow.agekey --job db1/main\n\n\
     Exit codes: 0 it opens all of them; 3 it doesn't; 1 something could not be checked; 2 usage.")]
 pub(super) struct EscrowDrillArgs {
-    /// Only this job; may be given several times.
-    #[arg(long = "job", value_name = "HOST/JOB", value_parser = super::run::job_name)]
-    jobs: Vec<(String, String)>,
-    /// The vault's fingerprint, as `keephold init` printed it.
-    #[arg(long, env = "KEEPHOLD_FINGERPRINT", value_name = "HEX", help_heading = "Vault")]
-    fingerprint: Option<Fingerprint>,
     #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    identity: IdentityArgs,
-    /// Whose records are believed: each host's signing_key.pub, or an allowed-signers file.
-    #[arg(long, env = "KEEPHOLD_SIGNERS", value_name = "FILE")]
-    signers: Option<PathBuf>,
+    of: VaultArgs,
     /// The key that signs the evidence: the one that signs reports.
     #[arg(long, env = "KEEPHOLD_REPORT_KEY", value_name = "FILE")]
     report_key: Option<PathBuf>,
@@ -51,28 +38,20 @@ pub(super) struct EscrowDrillArgs {
 }
 
 pub(super) async fn run(args: &EscrowDrillArgs) -> Result<u8> {
-    let named_here = args.config.is_none() && args.target.vault.is_some();
-    let mut config = match keephold_cli::config::find(args.config.as_deref(), FILE) {
-        Some(path) if !named_here => Config::read(&path)?,
-        _ => Config::default(),
-    };
+    let mut config = Config::chosen(args.config.as_deref(), args.of.target.vault.is_some())?;
     // The verifier's own identity proves nothing about the one in the safe.
     config.identity.clear();
     let over = Overrides {
-        fingerprint: args.fingerprint,
-        identities: args.identity.clone(),
-        signers: args.signers.clone(),
         report_key: args.report_key.clone(),
         out: args.out.clone(),
-        only: args.jobs.clone(),
-        ..Overrides::default()
+        ..args.of.overrides()
     };
     if over.identities.identities.is_empty() {
         return Err(keephold_cli::exit::usage(
             "a drill takes the identity from the safe: give --identity FILE",
         ));
     }
-    let settings = Settings::resolve(&config, &args.target, &over)?;
+    let settings = Settings::resolve(&config, &args.of.target, &over)?;
     let drill = drill::drill(&settings, &Stop::on_signals()?).await?;
     let path = evidence::write(&settings.out, drill::KIND, &drill, &settings.report_key)
         .context("the evidence could not be written")?;

@@ -5,6 +5,7 @@ mod escrow_drill;
 mod init;
 mod prove_lock;
 mod run;
+mod vault_args;
 mod verify_report;
 
 use anyhow::Result;

@@ -12,7 +12,7 @@ use crate::prove::{self, Proving};
 use crate::report::model::{LockProof, ProbeResult};
 use crate::report::words;
 use crate::report::write::write_proof;
-use crate::settings::{Config, FILE, prober};
+use crate::settings::{Config, prober};
 
 /// Try to break a lock: put a canary under a short lock, and delete, shorten, bypass and overwrite it.
 ///
@@ -41,11 +41,7 @@ pub(super) struct ProveLockArgs {
 }
 
 pub(super) async fn run(args: &ProveLockArgs) -> Result<u8> {
-    let named_here = args.config.is_none() && args.target.vault.is_some();
-    let config = match keephold_cli::config::find(args.config.as_deref(), FILE) {
-        Some(path) if !named_here => Config::read(&path)?,
-        _ => Config::default(),
-    };
+    let config = Config::chosen(args.config.as_deref(), args.target.vault.is_some())?;
     let (target, credential) = prober::target(&config, &args.target)?;
     let (key, out) = prober::evidence(&config, args.report_key.as_deref(), args.out.as_deref())?;
     let seconds = i64::try_from(config.prober.lock_for_s).unwrap_or(i64::MAX);

@@ -5,15 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use keephold_cli::identity::IdentityArgs;
-use keephold_cli::target::TargetArgs;
-use keephold_vault::ids::Fingerprint;
 use keephold_vault::sign::Purpose;
 
+use super::vault_args::VaultArgs;
 use crate::check::{self, Progress};
 use crate::report::text;
 use crate::report::write::write_report;
-use crate::settings::{Config, Depth, FILE, Overrides, Settings};
+use crate::settings::{Config, Depth, Overrides, Settings};
 use crate::stop::Stop;
 
 /// Verify a vault: read it all again, restore from it for real, and write a signed report.
@@ -28,19 +26,8 @@ pub(super) struct RunArgs {
     /// How deep to verify; each depth holds those before it.
     #[arg(long, value_enum, value_name = "LEVEL")]
     level: Option<Depth>,
-    /// Only this job; may be given several times.
-    #[arg(long = "job", value_name = "HOST/JOB", value_parser = job_name)]
-    jobs: Vec<(String, String)>,
-    /// The vault's fingerprint, as `keephold init` printed it.
-    #[arg(long, env = "KEEPHOLD_FINGERPRINT", value_name = "HEX", help_heading = "Vault")]
-    fingerprint: Option<Fingerprint>,
     #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    identities: IdentityArgs,
-    /// Whose records are believed: each host's signing_key.pub, or an allowed-signers file.
-    #[arg(long, env = "KEEPHOLD_SIGNERS", value_name = "FILE")]
-    signers: Option<PathBuf>,
+    of: VaultArgs,
     /// The key that signs the report; `keephold-verify init` makes one.
     #[arg(long, env = "KEEPHOLD_REPORT_KEY", value_name = "FILE")]
     report_key: Option<PathBuf>,
@@ -64,36 +51,19 @@ pub(super) struct RunArgs {
     json: bool,
 }
 
-pub(super) fn job_name(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((host, job)) if !host.is_empty() && !job.is_empty() && !job.contains('/') => {
-            Ok((host.into(), job.into()))
-        }
-        _ => Err("write it as HOST/JOB".into()),
-    }
-}
-
 impl RunArgs {
     fn settings(&self) -> Result<Settings> {
-        // Who names a vault and no file means just what stands there.
-        let named_here = self.config.is_none() && self.target.vault.is_some();
-        let config = match keephold_cli::config::find(self.config.as_deref(), FILE) {
-            Some(path) if !named_here => Config::read(&path)?,
-            _ => Config::default(),
-        };
+        let config = Config::chosen(self.config.as_deref(), self.of.target.vault.is_some())?;
         let over = Overrides {
-            fingerprint: self.fingerprint,
-            identities: self.identities.clone(),
-            signers: self.signers.clone(),
             report_key: self.report_key.clone(),
             out: self.out.clone(),
             level: self.level,
             scratch: self.scratch.clone(),
             pg_bin_dir: self.pg_bin_dir.clone(),
             concurrency: self.concurrency,
-            only: self.jobs.clone(),
+            ..self.of.overrides()
         };
-        Settings::resolve(&config, &self.target, &over)
+        Settings::resolve(&config, &self.of.target, &over)
     }
 }
 

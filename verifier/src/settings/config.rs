@@ -128,6 +128,14 @@ pub struct ExpectedJob {
 }
 
 impl Config {
+    /// The configuration that counts, as [`keephold_cli::config::chosen`] says.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn chosen(file: Option<&Path>, named_here: bool) -> Result<Self> {
+        keephold_cli::config::chosen(file, FILE, named_here, Self::read)
+    }
+
     /// Reads the file.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use keephold_cli::exit::render;
 use keephold_cli::human;
-use keephold_cli::keys::HostKeys;
+use keephold_cli::keys::{HostKeys, identities_left};
 
 use super::check::Examination;
 use super::mend::quoted;
@@ -41,14 +41,13 @@ pub(super) fn keys(folder: &Path, host: &str, found: &mut Examination) -> Option
         }
     };
     found.ok("keys", format!("complete in {}, and readable by their owner only", folder.display()));
-    let line = keys.signing.public().to_openssh();
-    match line.rsplit_once(" keephold@") {
-        Some((_, name)) if name != host => found.warn(
+    match keys.other_host(host) {
+        Some(name) => found.warn(
             "signing key",
             format!("it is that of host '{name}', so the verifier won't believe records of host '{host}'"),
             format!("host = \"{name}\"        # in keephold.toml"),
         ),
-        _ => found.ok("signing key", format!("it is host '{host}''s")),
+        None => found.ok("signing key", format!("it is host '{host}''s")),
     }
     let names = keys.recipients.names();
     if names.len() < 2 {
@@ -63,13 +62,7 @@ pub(super) fn keys(folder: &Path, host: &str, found: &mut Examination) -> Option
             format!("runs are sealed to {}", human::count(names.len() as u64, "recipient")),
         );
     }
-    let carry = folder.join("carry-off");
-    let left: Vec<_> = ["restore", "verifier"]
-        .iter()
-        .map(|name| carry.join(format!("{name}.agekey")))
-        .filter(|path| path.exists())
-        .map(|path| quoted(&path))
-        .collect();
+    let left: Vec<_> = identities_left(folder).iter().map(|path| quoted(path)).collect();
     if left.is_empty() {
         found.ok("identities", "none in the key folder: this host can't read its backups");
     } else {

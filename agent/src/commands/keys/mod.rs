@@ -10,11 +10,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use keephold_cli::config::find;
 use keephold_cli::exit::Exit;
-use keephold_cli::keys::default_folder;
 
-use crate::config::{Config, FILE};
+use crate::config::Config;
 
 /// Look after keys: who can read, who signs, what lies in the safe.
 #[derive(Debug, Args)]
@@ -46,12 +44,8 @@ enum Command {
 }
 
 pub(crate) fn run(args: &KeysArgs) -> Result<Exit> {
-    let config = match find(args.config.as_deref(), FILE) {
-        Some(path) if args.config.is_some() || args.keys.is_none() => Config::read(&path)?,
-        _ => Config::default(),
-    };
-    let folder =
-        args.keys.clone().or_else(|| config.vault.keys.clone()).unwrap_or_else(default_folder);
+    let config = Config::chosen(args.config.as_deref(), args.keys.is_some())?;
+    let folder = config.vault.key_folder(args.keys.as_deref());
     let text = match &args.command {
         Command::Show(args) => show::run(args, &folder)?,
         Command::AddRecipient(args) => recipients::add(args, &folder)?,

@@ -19,7 +19,7 @@ use keephold_vault::read::{Selection, SnapshotReader};
 use keephold_vault::tree::{EntryKind, TreePath};
 
 use crate::reading::{Choice, ReadArgs, ReadVault, tree_path};
-use sink::{TargetSink, Watching};
+use sink::TargetSink;
 
 /// Most problems that are told one by one.
 const TOLD_MAX: usize = 100;
@@ -113,7 +113,7 @@ pub(crate) async fn run(
     let total = selection.is_all().then(|| reader.root().bytes);
     let sink = Arc::new(TargetSink::new(target.clone()));
     let shown = !quiet && !args.json && std::io::stderr().is_terminal();
-    let watching = Watching::start(&sink, total, shown);
+    let watching = sink.watch(total, shown);
     let restored = restore(&reader, selection, Arc::clone(&sink) as _).await;
     // Folders get their modes and times also where the rest failed.
     let finished = tokio::task::spawn_blocking(move || target.finish()).await?;

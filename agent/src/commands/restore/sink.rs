@@ -4,16 +4,14 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keephold_cli::human;
 use keephold_files::restore::{Created, FileSink as TargetFile, Placed, RestoreError, Target};
 use keephold_vault::read::restore::{Failure, FileSink, RestoreSink, SinkError};
 use keephold_vault::tree::{Entry, TreePath};
-use tokio::task::JoinHandle;
 
 use super::TOLD_MAX;
+use crate::watching::Watching;
 
 /// Restores below a directory.
 pub(super) struct TargetSink {
@@ -42,6 +40,16 @@ impl TargetSink {
     /// How many entries were left as they are.
     pub(super) fn kept(&self) -> u64 {
         self.counters.kept.load(Relaxed)
+    }
+
+    /// Shows how far it is, of `total` bytes if that is known.
+    pub(super) fn watch(&self, total: Option<u64>, shown: bool) -> Watching {
+        let counters = Arc::clone(&self.counters);
+        Watching::start(shown, total, move |bar| {
+            let (bytes, files) = (counters.bytes.load(Relaxed), counters.files.load(Relaxed));
+            bar.set_position(bytes);
+            bar.set_message(format!("{}, {}", human::count(files, "file"), human::bytes(bytes)));
+        })
     }
 
     fn placed(&self, placed: Result<Placed, RestoreError>) -> Result<(), SinkError> {
@@ -108,45 +116,5 @@ impl FileSink for File {
         self.file.finish()?;
         self.counters.files.fetch_add(1, Relaxed);
         Ok(())
-    }
-}
-
-/// A line of progress that is shown until this is dropped.
-pub(super) struct Watching(Option<(ProgressBar, JoinHandle<()>)>);
-
-impl Watching {
-    pub(super) fn start(sink: &TargetSink, total: Option<u64>, shown: bool) -> Self {
-        if !shown {
-            return Self(None);
-        }
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-        let template = if total.is_some() { "{wide_bar} {msg} {eta}" } else { "{spinner} {msg}" };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        let (line, counters) = (bar.clone(), Arc::clone(&sink.counters));
-        let task = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(200));
-            loop {
-                tick.tick().await;
-                let (bytes, files) = (counters.bytes.load(Relaxed), counters.files.load(Relaxed));
-                line.set_position(bytes);
-                line.set_message(format!(
-                    "{}, {}",
-                    human::count(files, "file"),
-                    human::bytes(bytes)
-                ));
-            }
-        });
-        Self(Some((bar, task)))
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some((bar, task)) = self.0.take() {
-            task.abort();
-            bar.finish_and_clear();
-        }
     }
 }
