@@ -309,7 +309,7 @@ impl CopyCheck {
                 },
             ));
         }
-        snapshots.sort_by(|a, b| b.0.cmp(&a.0));
+        snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.0));
         let newest_complete = snapshots.iter().find(|(_, s)| s.complete).map(|(at, _)| *at);
         let name = &self.target.name;
         if let Some(why) = &self.failed {
