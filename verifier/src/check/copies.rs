@@ -15,7 +15,7 @@ use keephold_vault::ids::Fingerprint;
 use keephold_vault::read::Vault;
 use keephold_vault::record::RecordKey;
 use keephold_vault::store::{
-    Lock, LockMode, LockPolicy, ObjectKey, Prefix, Store, StoreError, TargetUrl, Version,
+    Lock, LockMode, LockPolicy, ObjectKey, Prefix, Store, StoreError, Version,
 };
 
 use super::context::{Context, is_about_object, told};
@@ -296,7 +296,9 @@ impl CopyCheck {
             if !complete && context.now.duration_since(facts.finished) > self.target.lag {
                 behind.push(run);
             }
-            let locks = facts.retention.mode.is_some();
+            // A copy that is said to have no locks is shown without them.
+            let locks = facts.retention.mode.is_some()
+                && self.target.target.options.lock != LockPolicy::None;
             if complete && locks && state.lock.fully != Some(true) {
                 short.push(run);
             }
@@ -378,7 +380,7 @@ fn unlooked(copy: &CopyTarget) -> OffsiteCopy {
 
 /// The mode that locks of a copy must have, on a target that has modes.
 fn required(copy: &CopyTarget) -> Option<LockMode> {
-    if !matches!(copy.target.url, TargetUrl::S3 { .. }) {
+    if copy.target.url.is_local() {
         return None;
     }
     match copy.target.options.lock {

@@ -158,6 +158,7 @@ impl Config {
                 )));
             }
         }
+        let mut names = std::collections::BTreeSet::new();
         for copy in &config.copy {
             let Some(url) = &copy.vault.url else {
                 return Err(usage(format!("{}: a [[copy]] has no url", path.display())));
@@ -165,6 +166,13 @@ impl Config {
             if let Some(unknown) = copy.unknown.keys().next() {
                 return Err(usage(format!(
                     "{}: the [[copy]] {url} has an unknown setting '{unknown}'",
+                    path.display()
+                )));
+            }
+            let name = copy.name.as_ref().unwrap_or(url);
+            if !names.insert(name) {
+                return Err(usage(format!(
+                    "{}: the [[copy]] {name} is there twice",
                     path.display()
                 )));
             }
@@ -220,10 +228,14 @@ mod tests {
         // What is commented out is right as well.
         let all = TEMPLATE
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line))
+            .map(|line| {
+                let is_setting = |l: &&str| l.contains(" = ") || l.starts_with("[[");
+                line.strip_prefix("# ").filter(is_setting).unwrap_or(line)
+            })
             .collect::<Vec<_>>()
             .join("\n");
-        assert!(read(&all).is_ok(), "{:?}", read(&all));
+        let all = read(&all).unwrap();
+        assert_eq!((all.copy[0].lag_s, all.copy.len()), (Some(24 * 3600), 1));
     }
 
     #[test]
@@ -236,6 +248,8 @@ mod tests {
             ("[[job]]\nhost = 'a'\n", "name"),
             ("[[job]]\nhost='a'\nname='b'\n[[job]]\nhost='a'\nname='b'\n", "twice"),
             ("[[copy]]\nmax_lag = '2d'\n", "no url"),
+            ("[[copy]]\nurl = '/x'\n[[copy]]\nurl = '/x'\n", "twice"),
+            ("[[copy]]\nurl='/x'\nname='a'\n[[copy]]\nurl='/y'\nname='a'\n", "twice"),
             ("[[copy]]\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
             ("fingerprint = 'abc'\n", "64 hexadecimal digits"),
             ("level = 'everything'\n", "unknown variant"),

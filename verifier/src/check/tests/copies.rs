@@ -8,6 +8,7 @@ use keephold_vault::store::{LockPolicy, Store};
 
 use super::*;
 use crate::report::catalogue as code;
+use crate::report::model::Strength;
 use crate::settings::CopyTarget;
 
 /// A copy in a folder, without locks.
@@ -40,8 +41,11 @@ async fn a_report_says_which_snapshots_a_copy_has() {
     assert_eq!((copy.objects_present, copy.snapshots.total()), (copy.objects_needed, 2));
     assert!(copy.snapshots.shown.iter().all(|s| s.complete && s.locked_until.is_none()));
     assert!(copy.newest_complete.is_some());
-    // It has no locks, and both runs asked for them.
-    assert_eq!(codes(&report), [code::COPY_LOCK_SHORT.id]);
+    // It has no locks, which is said of it, and no finding as long as nobody asks for them.
+    assert_eq!(codes(&report), [""; 0]);
+    assert_eq!(copy.strength, Some(Strength::None));
+    bench.settings.copies[0].target.options.lock = LockPolicy::Compliance;
+    assert_eq!(codes(&bench.verify().await), [code::COPY_LOCK_SHORT.id]);
 
     // A pack is lost from it: the first run's record names what both need.
     let pack = dir.path().join(bench.maker.packs()[0].as_str());
@@ -72,7 +76,7 @@ async fn a_bad_byte_in_a_copy_is_named() {
     let mut bench = Bench::with_runs().await;
     bench.settings.depth = Depth::Integrity;
     let dir = copied(&mut bench, 48).await;
-    assert_eq!(codes(&bench.verify().await), [code::COPY_LOCK_SHORT.id]);
+    assert_eq!(codes(&bench.verify().await), [""; 0]);
     let key = bench.maker.packs()[0].to_string();
     let path = dir.path().join(&key);
     let mut bytes = std::fs::read(&path).unwrap();

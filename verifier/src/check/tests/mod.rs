@@ -61,6 +61,8 @@ impl Bench {
         let root = self.maker.tree(&mut entries).await.unwrap();
         let mut record = self.maker.record(root, &ago(hours_ago).to_string()).await.unwrap();
         record.retention.mode = Some(LockMode::Compliance);
+        // As long as the maker locks everything.
+        record.retention.evidence_until = "2036-01-01T00:00:00Z".parse().unwrap();
         record
     }
 
