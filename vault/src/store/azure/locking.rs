@@ -24,11 +24,6 @@ pub(super) fn with_lock(call: Call<'_>, lock: Lock) -> Call<'_> {
         .header(MODE_HEADER, word(lock.mode))
 }
 
-/// Whether a lock is no weaker and no shorter than another.
-pub(super) fn covers(held: Lock, asked: Lock) -> bool {
-    held.until >= asked.until && http::stronger(held.mode, asked.mode) == held.mode
-}
-
 fn lock_from(mode: Option<&str>, until: Option<&str>) -> Option<Lock> {
     let mode = match mode?.to_ascii_lowercase().as_str() {
         "locked" => LockMode::Compliance,

@@ -267,7 +267,7 @@ impl Store for AzureStore {
         // Unlike S3, the service lets who may set a policy shorten one that isn't locked: without knowing what there
         // is, nothing is set.
         let held = self.retention(key, Some(version)).await?;
-        if let Some(held) = held.filter(|held| locking::covers(*held, asked)) {
+        if let Some(held) = held.filter(|held| http::covers(*held, asked)) {
             return Ok(Some(held));
         }
         let lock = held.map_or(asked, |held| Lock {
@@ -287,7 +287,7 @@ impl Store for AzureStore {
             });
         }
         match locking::lock_in_headers(&answer) {
-            Some(set) if locking::covers(set, lock) => Ok(Some(set)),
+            Some(set) if http::covers(set, lock) => Ok(Some(set)),
             set => Err(self.unkept(key, Some(version), lock, set)),
         }
     }

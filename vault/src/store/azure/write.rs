@@ -117,7 +117,7 @@ impl AzureStore {
             _ if version.is_none() => self.unprotected(format!(
                 "{key} was stored without a version, so no lock can be extended or read by it"
             )),
-            Ok(Some(held)) if locking::covers(held, asked) => return Ok(()),
+            Ok(Some(held)) if http::covers(held, asked) => return Ok(()),
             Ok(held) => self.unkept(key, version, asked, held),
             Err(StoreError::Denied { detail, .. }) => self.unprotected(format!(
                 "the lock of {key} can't be read back, and what can't be read isn't called locked: {detail}"
@@ -152,11 +152,8 @@ impl AzureStore {
             return Err(conflict());
         }
         let version = self.version_in(&answer);
-        let held = match (lock, locking::lock_in_headers(&answer)) {
-            (None, _) => None,
-            (Some(asked), Some(held)) if locking::covers(held, asked) => Some(held),
-            (Some(asked), _) => self.extend(key, version.as_ref(), asked.until).await?,
-        };
+        let held = locking::lock_in_headers(&answer);
+        let held = http::covering(self, key, version.as_ref(), lock, held).await?;
         Ok(Some(Stored { key: key.clone(), version, lock: held }))
     }
 }

@@ -22,7 +22,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-use super::{LockMode, LockPolicy, StoreError};
+use super::{Lock, LockMode, LockPolicy, ObjectKey, Store, StoreError, VersionId};
 
 /// The bytes of an answer to a read of `range`, if they are just those. 416 says that the object ends before it.
 ///
@@ -79,6 +79,26 @@ pub(super) fn stronger(a: LockMode, b: LockMode) -> LockMode {
         LockMode::Compliance
     } else {
         LockMode::Governance
+    }
+}
+
+/// Whether a lock is no weaker and no shorter than another.
+pub(super) fn covers(held: Lock, asked: Lock) -> bool {
+    held.until >= asked.until && stronger(held.mode, asked.mode) == held.mode
+}
+
+/// The lock of an object that was there already: `held` if that will do, else it is extended.
+pub(super) async fn covering(
+    store: &dyn Store,
+    key: &ObjectKey,
+    version: Option<&VersionId>,
+    asked: Option<Lock>,
+    held: Option<Lock>,
+) -> Result<Option<Lock>, StoreError> {
+    match (asked, held) {
+        (None, _) => Ok(None),
+        (Some(asked), Some(held)) if covers(held, asked) => Ok(Some(held)),
+        (Some(asked), _) => store.extend(key, version, asked.until).await,
     }
 }
 

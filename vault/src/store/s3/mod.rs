@@ -258,10 +258,7 @@ impl Store for S3Store {
             Err(StoreError::Denied { .. }) => None,
             Err(e) => return Err(e),
         };
-        if let Some(held) = held
-            && held.until >= until
-            && http::stronger(held.mode, mode) == held.mode
-        {
+        if let Some(held) = held.filter(|held| http::covers(*held, Lock { mode, until })) {
             return Ok(Some(held));
         }
         let lock = match held {

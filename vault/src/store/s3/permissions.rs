@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::locking;
 use super::refusal::Refusal;
+use super::write::version_in;
 use super::{S3Store, named};
 use crate::store::http::{self, Answer, Call, Node, Sums};
 use crate::store::{
     Lock, LockMode, LockPolicy, ObjectKey, Permissions, Right, Store as _, StoreError, Verdict,
-    VersionId,
 };
 
 /// Base64 of sixteen zero bytes: no MD5 of anything that is sent here.
@@ -290,9 +290,7 @@ impl Probe<'_> {
         let path = self.store.path(key);
         let head = Call::new("HEAD", Some(&path), "look at", key.as_str());
         let answer = self.store.client.send(&head).await?;
-        let version =
-            answer.header("x-amz-version-id").filter(|v| answer.is_success() && *v != "null");
-        let Some(version) = version.map(|v| VersionId(v.to_owned())) else {
+        let Some(version) = version_in(&answer).filter(|_| answer.is_success()) else {
             return unclear("there is no version of vault.json to try it on");
         };
         let held = match self.store.retention(key, Some(&version)).await {

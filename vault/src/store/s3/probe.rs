@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::locking;
 use super::refusal::Refusal;
+use super::write::version_in;
 use super::{S3Store, named};
 use crate::store::http::{self, Call, Sums};
 use crate::store::probe::{Answer, Attack, Probe, only_canaries};
@@ -28,10 +29,7 @@ impl Probe for S3Store {
         if !answer.is_success() {
             return Err(self.write_error(key, &answer, lock.is_some()));
         }
-        Ok(answer
-            .header("x-amz-version-id")
-            .filter(|v| *v != "null")
-            .map(|v| VersionId(v.to_owned())))
+        Ok(version_in(&answer))
     }
 
     async fn attack(

@@ -11,6 +11,12 @@ use super::{S3Store, named};
 use crate::store::http::{self, Answer, Call, Node, Sums};
 use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
 
+/// The version that an answer tells of; `None` where the bucket keeps none.
+pub(super) fn version_in(answer: &Answer) -> Option<VersionId> {
+    let version = answer.header("x-amz-version-id").filter(|v| *v != "null")?;
+    Some(VersionId(version.to_owned()))
+}
+
 impl S3Store {
     /// Stores an object; see [`Store::put`](crate::store::Store::put).
     pub(super) async fn write(
@@ -55,10 +61,7 @@ impl S3Store {
         if !answer.is_success() {
             return Err(self.write_error(key, &answer, lock.is_some()));
         }
-        let version = answer
-            .header("x-amz-version-id")
-            .filter(|v| *v != "null")
-            .map(|v| VersionId(v.to_owned()));
+        let version = version_in(&answer);
         if let Some(lock) = lock {
             self.prove(key, version.as_ref(), lock).await?;
         }
@@ -136,10 +139,7 @@ impl S3Store {
             )));
         }
         match self.retention(key, version).await {
-            Ok(Some(held))
-                if held.until >= asked.until
-                    && http::stronger(held.mode, asked.mode) == held.mode =>
-            {
+            Ok(Some(held)) if http::covers(held, asked) => {
                 self.proven.store(true, Ordering::Relaxed);
                 Ok(())
             }
@@ -182,10 +182,7 @@ impl S3Store {
         if !answer.is_success() {
             return Err(self.error(&call, &Refusal::of(&answer)));
         }
-        let version = answer
-            .header("x-amz-version-id")
-            .filter(|v| *v != "null")
-            .map(|v| VersionId(v.to_owned()));
+        let version = version_in(&answer);
         let conflict =
             || StoreError::Conflict { what: key.to_string(), target: self.client.target.clone() };
         let length: Option<u64> = answer.header("content-length").and_then(|n| n.parse().ok());
@@ -203,16 +200,8 @@ impl S3Store {
         if !same {
             return Err(conflict());
         }
-        let held = match (lock, locking::lock_in_headers(&answer)) {
-            (None, _) => None,
-            (Some(asked), Some(held))
-                if held.until >= asked.until
-                    && http::stronger(held.mode, asked.mode) == held.mode =>
-            {
-                Some(held)
-            }
-            (Some(asked), _) => self.extend(key, version.as_ref(), asked.until).await?,
-        };
+        let held = locking::lock_in_headers(&answer);
+        let held = http::covering(self, key, version.as_ref(), lock, held).await?;
         Ok(Some(Stored { key: key.clone(), version, lock: held }))
     }
 
@@ -242,10 +231,7 @@ impl S3Store {
                 continue;
             }
             let version = VersionId(text("VersionId").to_owned());
-            let held = match lock {
-                None => None,
-                Some(asked) => self.extend(key, Some(&version), asked.until).await?,
-            };
+            let held = http::covering(self, key, Some(&version), lock, None).await?;
             return Ok(Some(Stored { key: key.clone(), version: Some(version), lock: held }));
         }
         Ok(None)
