@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use keephold_vault::ids::{Fingerprint, RecordHash, VaultId};
 use keephold_vault::keys::VaultSecret;
 use keephold_vault::limits::RECORD_LEN_MAX;
+use keephold_vault::read::versions_or_newest;
 use keephold_vault::record::{RecordKey, SealedRecord};
 use keephold_vault::store::{Prefix, Store, StoreError, VersionId};
 
@@ -59,27 +60,14 @@ impl<'a> Chain<'a> {
         secret: &'a VaultSecret,
     ) -> Result<Self> {
         let mut keys: Vec<(RecordKey, Option<VersionId>)> = Vec::new();
-        let mut take = |key: &str, version| {
-            if let Ok(key) = key.parse::<RecordKey>() {
-                keys.push((key, version));
-            }
-        };
         let Some(prefix) = Prefix::folder(&["runs", host, job]) else {
             return Ok(Self { store, vault, secret, keys });
         };
-        let versions: Result<Vec<_>, StoreError> = store.list_versions(&prefix).try_collect().await;
-        match versions {
-            Ok(versions) => {
-                versions
-                    .into_iter()
-                    .filter(|v| !v.delete_marker)
-                    .for_each(|v| take(v.key.as_str(), v.version));
+        let mut versions = versions_or_newest(store, &prefix);
+        while let Some(found) = versions.try_next().await? {
+            if let (false, Ok(key)) = (found.delete_marker, found.key.as_str().parse()) {
+                keys.push((key, found.version));
             }
-            Err(StoreError::Denied { .. }) => {
-                let listed: Vec<_> = store.list(&prefix).try_collect().await?;
-                listed.iter().for_each(|l| take(l.key.as_str(), None));
-            }
-            Err(error) => return Err(error.into()),
         }
         keys.sort_by(|(a, _), (b, _)| (b.seq, b.started, &b.id).cmp(&(a.seq, a.started, &a.id)));
         Ok(Self { store, vault, secret, keys })

@@ -282,17 +282,27 @@ impl OpenSegment {
         }
     }
 
+    /// All blobs, in the order of their ids, from the segment's whole bytes; a block that can't be read is one error.
+    pub fn blob_rows<'a>(
+        &'a self,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = Result<BlobRow, Error>> + 'a {
+        self.blob_blocks().flat_map(move |place| {
+            match self.blob_block(part(bytes, place.range()), place) {
+                Ok(block) => block.rows().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            }
+        })
+    }
+
     /// All packs, in the order of their numbers, from the segment's whole bytes.
     ///
     /// # Errors
     /// [`Error::Damaged`], also if there are more or fewer than the footer says.
     pub fn pack_rows(&self, bytes: &[u8]) -> Result<Vec<PackRow>, Error> {
-        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let mut rows = Vec::new();
         for &place in self.pack_blocks() {
-            let range = place.range();
-            let sealed = bytes.get(at(range.start)..at(range.end)).unwrap_or(&[]);
-            rows.extend(self.pack_block(sealed, place)?);
+            rows.extend(self.pack_block(part(bytes, place.range()), place)?);
         }
         if rows.len() == self.packs() as usize {
             return Ok(rows);
@@ -304,6 +314,11 @@ impl OpenSegment {
         let raw = self.sealer.open(sealed.to_vec(), u64::from(place.offset), kind, &self.what)?;
         Expander::new().expand(raw, BLOCK_RAW_MAX, &self.what)
     }
+}
+
+fn part(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    bytes.get(at(range.start)..at(range.end)).unwrap_or(&[])
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub use select::Selection;
 pub use snapshot::SnapshotReader;
 pub use vault::{FoundRecord, RecordScope, Vault};
 pub(crate) use versions::concerns_object;
+pub use versions::versions_or_newest;
 pub use walk::EntryStream;
 
 const MIB: usize = 1 << 20;

@@ -123,9 +123,9 @@ impl Vault {
             return stream::empty().boxed();
         };
         let job = scope.job.clone();
-        let versions = self.store.list_versions(&prefix);
+        let versions = versions::versions_or_newest(self.store.as_ref(), &prefix);
         let grouped = stream::unfold(
-            Grouping { versions, next: None, plain: None, prefix, vault: self },
+            Grouping { versions, next: None, vault: self },
             |mut grouping| async move { Some((grouping.next().await?, grouping)) },
         );
         grouped
@@ -251,40 +251,16 @@ async fn read_config(
 struct Grouping<'a> {
     versions: BoxStream<'a, Result<Version, StoreError>>,
     next: Option<Version>,
-    plain: Option<BoxStream<'a, Result<crate::store::Listed, StoreError>>>,
-    prefix: Prefix,
     vault: &'a Vault,
 }
 
 impl Grouping<'_> {
     async fn next(&mut self) -> Option<Result<FoundRecord, Error>> {
         loop {
-            if let Some(plain) = &mut self.plain {
-                let listed = match plain.next().await? {
-                    Ok(listed) => listed,
-                    Err(error) => return Some(Err(error.into())),
-                };
-                let (size, modified) = (listed.size, listed.modified);
-                if let Some(key) = self.key_of(&listed.key) {
-                    return Some(Ok(FoundRecord {
-                        key,
-                        size,
-                        modified,
-                        hidden: false,
-                        versions: 1,
-                    }));
-                }
-                continue;
-            }
             let first = match self.next.take() {
                 Some(version) => version,
                 None => match self.versions.next().await? {
                     Ok(version) => version,
-                    // A credential may be allowed to list objects, but not versions.
-                    Err(StoreError::Denied { .. }) => {
-                        self.plain = Some(self.vault.store.list(&self.prefix));
-                        continue;
-                    }
                     Err(error) => return Some(Err(error.into())),
                 },
             };

@@ -4,11 +4,12 @@
 //! object. The true version is still there, and its name is the hash of its bytes.
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use crate::error::Error;
 use crate::read::notes::{Note, NoteKind, Notes};
-use crate::store::{ObjectKey, Prefix, Store, StoreError, Version, VersionId};
+use crate::store::{Listed, ObjectKey, Prefix, Store, StoreError, Version, VersionId};
 
 /// Most versions of one key that are tried: who can write may have put many over it, the true one is the oldest.
 const VERSIONS_MAX: usize = 10_000;
@@ -49,6 +50,33 @@ pub(crate) fn reproduce(error: &Error) -> Error {
         }
         other => Error::damaged("the vault", other),
     }
+}
+
+/// The versions below a prefix, newest first for each key. A credential that may not list them sees the newest of each
+/// key, without its version: enough unless someone tampers.
+pub fn versions_or_newest<'a>(
+    store: &'a dyn Store,
+    prefix: &Prefix,
+) -> BoxStream<'a, Result<Version, StoreError>> {
+    let (mut versions, prefix) = (store.list_versions(prefix), prefix.clone());
+    let listed = async move {
+        match versions.next().await {
+            Some(Err(StoreError::Denied { .. })) => {
+                let newest = store.list(&prefix);
+                let plain = newest.map_ok(|Listed { key, size, modified }| Version {
+                    key,
+                    version: None,
+                    size,
+                    modified,
+                    latest: true,
+                    delete_marker: false,
+                });
+                plain.boxed()
+            }
+            first => stream::iter(first).chain(versions).boxed(),
+        }
+    };
+    stream::once(listed).flatten().boxed()
 }
 
 /// The versions of one key that hold data, the oldest first: locked objects are written once, so what came later

@@ -5,6 +5,8 @@
 
 mod drain;
 mod extend;
+mod load;
+mod memo;
 mod tables;
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::envelope::RecipientsDigest;
@@ -21,14 +22,13 @@ use crate::error::Error;
 use crate::ids::{BlobId, SegmentId, VaultId};
 use crate::index::{BuiltSegment, OpenSegment, PackRow};
 use crate::keys::{Salt, VaultSecret};
-use crate::limits::SEGMENT_LEN_MAX;
-use crate::read::concerns_object;
 use crate::record::PackSet;
-use crate::store::{ObjectKey, Prefix, Store, StoreError, VersionId};
+use crate::store::{Store, VersionId};
 use crate::write::table::{Row, Table};
 
 use drain::Draining;
 use extend::extend;
+use memo::write_file;
 use tables::is_damaged_table;
 
 /// A pack whose known lock ends sooner than this is extended before anything in it is used again, so that no pruner
@@ -161,129 +161,6 @@ impl Known {
         Ok(known)
     }
 
-    /// The segments in the vault, each with its versions, newest first.
-    async fn list(&self) -> Result<Vec<(SegmentId, Vec<Option<VersionId>>)>, Error> {
-        let mut found: Vec<(SegmentId, Vec<Option<VersionId>>)> = Vec::new();
-        let versions: Result<Vec<_>, StoreError> = self
-            .store
-            .list_versions(&Prefix::index())
-            .try_filter_map(|v| async move {
-                Ok(v.key.as_segment().filter(|_| !v.delete_marker).map(|id| (id, v.version)))
-            })
-            .try_collect()
-            .await;
-        let versions = match versions {
-            // A credential that may not list versions sees the newest ones: enough unless someone tampers.
-            Err(StoreError::Denied { .. }) => {
-                let listed: Vec<_> = self.store.list(&Prefix::index()).try_collect().await?;
-                listed.into_iter().filter_map(|l| Some((l.key.as_segment()?, None))).collect()
-            }
-            other => other?,
-        };
-        for (id, version) in versions {
-            match found.last_mut() {
-                Some((last, versions)) if *last == id => versions.push(version),
-                _ => found.push((id, vec![version])),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Removes copies of segments that the vault no longer holds, and what killed runs left half written. Other jobs
-    /// of this host may be running with the same cache: what they have just made is not in this listing yet.
-    fn forget_others(&self, found: &[(SegmentId, Vec<Option<VersionId>>)]) -> Result<(), Error> {
-        let names: HashSet<String> = found.iter().map(|(id, _)| id.to_string()).collect();
-        for sub in ["segments", "locks", "tables"] {
-            let folder = self.dir.join(sub);
-            let entries = fs::read_dir(&folder)
-                .map_err(Error::local(format!("reading {}", folder.display())))?;
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                let wanted = if sub == "tables" {
-                    !name.starts_with('.')
-                } else {
-                    names.contains(name.as_ref())
-                };
-                let made = entry.metadata().and_then(|m| m.modified());
-                let old = made.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > LITTER_AGE));
-                if !wanted && old {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure that a sound copy of a segment is at hand; answers its number, or nothing if no version of it in
-    /// the vault is sound (it is then as if it weren't there: its blobs are stored again).
-    async fn load(
-        &mut self,
-        id: SegmentId,
-        versions: &[Option<VersionId>],
-    ) -> Result<Option<u32>, Error> {
-        let path = self.segment_path(&id);
-        let sound = |bytes: &[u8]| blake3::hash(bytes).as_bytes() == id.as_bytes();
-        let memo = Memo::read(&self.lock_path(&id));
-        // In a copy of the bucket, or after someone tampered, the version noted here may be gone.
-        let there = |memo: &Memo| versions.iter().any(|v| v.is_none() || *v == memo.version);
-        if let (Ok(bytes), Some(memo)) = (fs::read(&path), memo.as_ref().filter(|m| there(m)))
-            && sound(&bytes)
-        {
-            return self.adopt_sound(id, memo.version.clone(), &bytes, Some(memo));
-        }
-        let key = ObjectKey::segment(&id);
-        for version in versions {
-            let bytes = match self
-                .store
-                .get(&key, version.as_ref(), u64::from(SEGMENT_LEN_MAX))
-                .await
-            {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let error = error.into();
-                    if concerns_object(&error) {
-                        tracing::warn!(%key, ?version, %error, "an index segment can't be read; passed over");
-                        continue;
-                    }
-                    return Err(error);
-                }
-            };
-            if !sound(&bytes) {
-                tracing::warn!(%key, ?version, "bytes of an index segment are not those of its name; passed over");
-                continue;
-            }
-            write_file(&path, &bytes)?;
-            let memo = memo.as_ref().filter(|m| m.version == *version);
-            return self.adopt_sound(id, version.clone(), &bytes, memo);
-        }
-        Ok(None)
-    }
-
-    /// Takes a segment into account, or passes it over if its bytes are none that this program can read: whoever may
-    /// write to the vault could otherwise stop every host's runs with one object.
-    fn adopt_sound(
-        &mut self,
-        id: SegmentId,
-        version: Option<VersionId>,
-        bytes: &[u8],
-        memo: Option<&Memo>,
-    ) -> Result<Option<u32>, Error> {
-        match self.adopt(id, version.clone(), bytes, memo) {
-            Ok(number) => Ok(Some(number)),
-            Err(error) if concerns_object(&error) => {
-                tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
-                if memo.is_none() {
-                    let (packs, drained) = (Vec::new(), PackSet::default());
-                    Memo { version, segment: LockState::NONE, packs, drained }
-                        .write(&self.lock_path(&id))?;
-                }
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     fn segment_path(&self, id: &SegmentId) -> PathBuf {
         self.dir.join("segments").join(id.to_string())
     }
@@ -295,60 +172,6 @@ impl Known {
     /// The folder where a run notes packs that no segment describes yet.
     pub(crate) fn journal_dir(&self) -> PathBuf {
         self.dir.join("journal")
-    }
-
-    /// Takes a segment whose bytes are sound into account.
-    fn adopt(
-        &mut self,
-        id: SegmentId,
-        version: Option<VersionId>,
-        bytes: &[u8],
-        memo: Option<&Memo>,
-    ) -> Result<u32, Error> {
-        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, bytes)?;
-        let header = OpenSegment::header(&id, bytes)?;
-        let mut packs = Vec::new();
-        let mut foreign = PackSet::default();
-        for &place in open.pack_blocks() {
-            let rows = open.pack_block(slice(bytes, place.range()), place)?;
-            for row in &rows {
-                if open.recipients(row.envelope) != Some(self.recipients) {
-                    foreign.insert(u32::try_from(packs.len()).unwrap_or(u32::MAX));
-                }
-                packs.push(LockState::until(row.locked_until()));
-            }
-        }
-        if packs.len() != open.packs() as usize {
-            return Err(Error::damaged(
-                format!("index segment {id}"),
-                "it describes another number of packs than it says",
-            ));
-        }
-        let mut drained = PackSet::default();
-        // A segment doesn't tell of its own lock, and it may end sooner than those of its packs: an interrupted run may
-        // have stored them for longer than the one that described them.
-        let mut lock = LockState::NONE;
-        if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
-            lock = memo.segment;
-            packs.clone_from(&memo.packs);
-            drained = memo.drained.clone();
-        }
-        let segment = Segment {
-            id,
-            size: bytes.len() as u64,
-            salt: header.salt,
-            version,
-            lock,
-            packs,
-            foreign,
-            used: PackSet::default(),
-            bytes: Vec::new(),
-            drained,
-        };
-        if memo.is_none() {
-            Memo::of(&segment).write(&self.lock_path(&id))?;
-        }
-        Ok(self.number_segment(segment))
     }
 
     fn number_segment(&mut self, segment: Segment) -> u32 {
@@ -512,14 +335,15 @@ impl Known {
 
     /// What this host's copy of a segment says of its packs.
     fn pack_rows(&self, id: &SegmentId) -> Result<Vec<PackRow>, Error> {
+        let (open, bytes) = self.copy_of(id)?;
+        open.pack_rows(&bytes)
+    }
+
+    /// This host's copy of a segment, and its bytes.
+    fn copy_of(&self, id: &SegmentId) -> Result<(OpenSegment, Vec<u8>), Error> {
         let path = self.segment_path(id);
         let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(id, self.vault, &self.secret, &bytes)?;
-        let mut rows = Vec::with_capacity(open.packs() as usize);
-        for &place in open.pack_blocks() {
-            rows.extend(open.pack_block(slice(&bytes, place.range()), place)?);
-        }
-        Ok(rows)
+        Ok((OpenSegment::open_whole(id, self.vault, &self.secret, &bytes)?, bytes))
     }
 
     /// How many packs of earlier runs this run's snapshot needs, and how many locks it has extended.
@@ -528,62 +352,4 @@ impl Known {
             self.segments.iter().filter(|s| !own.contains(&s.id)).map(|s| s.used.len()).sum();
         (reused, self.extended)
     }
-}
-
-/// What this host remembers of a segment's locks, so that they aren't extended more often than needed.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Memo {
-    version: Option<VersionId>,
-    segment: LockState,
-    packs: Vec<LockState>,
-    drained: PackSet,
-}
-
-impl Memo {
-    fn of(segment: &Segment) -> Self {
-        Self {
-            version: segment.version.clone(),
-            segment: segment.lock,
-            packs: segment.packs.clone(),
-            drained: segment.drained.clone(),
-        }
-    }
-
-    fn read(path: &Path) -> Option<Self> {
-        read_note(path)
-    }
-
-    fn write(&self, path: &Path) -> Result<(), Error> {
-        write_note(path, self)
-    }
-}
-
-/// Reads a note of this cache; `None` if there is none, or it is damaged.
-fn read_note<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
-    let (body, hash) = bytes.split_last_chunk::<32>()?;
-    (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
-}
-
-/// Writes a note, with its hash behind it.
-fn write_note(path: &Path, note: &impl serde::Serialize) -> Result<(), Error> {
-    let mut bytes = postcard::to_stdvec(note).map_err(|e| Error::damaged(path.display(), e))?;
-    let hash = blake3::hash(&bytes);
-    bytes.extend_from_slice(hash.as_bytes());
-    write_file(path, &bytes)
-}
-
-/// Writes a cache file under a temporary name, then renames it: what is found later is whole.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let suffix: [u8; 6] = crate::keys::random()?;
-    let temp = path.with_file_name(format!(".tmp-{}", hex::encode(suffix)));
-    fs::write(&temp, bytes).and_then(|()| fs::rename(&temp, path)).map_err(|e| {
-        let _ = fs::remove_file(&temp);
-        Error::local(format!("writing {}", path.display()))(e)
-    })
-}
-
-fn slice(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
-    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    bytes.get(at(range.start)..at(range.end)).unwrap_or(&[])
 }

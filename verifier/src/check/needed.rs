@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use keephold_vault::Error;
 use keephold_vault::ids::{PackId, SegmentId};
-use keephold_vault::index::{BlobRow, OpenSegment, PackRow};
+use keephold_vault::index::{BlobRow, OpenSegment};
 use keephold_vault::keys::Salt;
 use keephold_vault::limits::SEGMENT_LEN_MAX;
 use keephold_vault::record::PackSet;
@@ -203,14 +203,15 @@ impl Needed {
         blocking(move || {
             let mut claims = vec![Claims::default(); opened.packs() as usize];
             if sums {
-                for row in blob_rows(&opened, &bytes)? {
+                for row in opened.blob_rows(&bytes) {
+                    let row = row?;
                     if let Some(claims) = claims.get_mut(row.pack as usize) {
                         claims.add(&row);
                     }
                 }
             }
             let mut packs = Vec::new();
-            for (at, row) in pack_rows(&opened, &bytes)?.into_iter().enumerate() {
+            for (at, row) in opened.pack_rows(&bytes)?.into_iter().enumerate() {
                 let at = u32::try_from(at).unwrap_or(u32::MAX);
                 if users.iter().any(|used| used.contains(at)) {
                     let claims = claims.get(at as usize).copied().unwrap_or_default();
@@ -240,9 +241,9 @@ impl Needed {
         let (bytes, opened) = open(context, &self.segments[place.segment as usize]).await?;
         let number = place.number;
         blocking(move || {
-            let mut rows = blob_rows(&opened, &bytes)?;
-            rows.retain(|row| row.pack == number);
-            Ok(rows)
+            let mine =
+                |row: &Result<BlobRow, Error>| row.as_ref().map_or(true, |r| r.pack == number);
+            opened.blob_rows(&bytes).filter(mine).collect()
         })
         .await
     }
@@ -278,27 +279,6 @@ async fn open(context: &Context<'_>, segment: &Segment) -> Result<(Bytes, OpenSe
         Ok((bytes, opened))
     })
     .await
-}
-
-fn cut(bytes: &[u8], range: std::ops::Range<u64>) -> &[u8] {
-    let bound = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    bytes.get(bound(range.start)..bound(range.end)).unwrap_or_default()
-}
-
-fn blob_rows(segment: &OpenSegment, bytes: &[u8]) -> Result<Vec<BlobRow>, Error> {
-    let mut rows = Vec::with_capacity(segment.blobs() as usize);
-    for place in segment.blob_blocks() {
-        rows.extend(segment.blob_block(cut(bytes, place.range()), place)?.rows());
-    }
-    Ok(rows)
-}
-
-fn pack_rows(segment: &OpenSegment, bytes: &[u8]) -> Result<Vec<PackRow>, Error> {
-    let mut rows = Vec::new();
-    for &place in segment.pack_blocks() {
-        rows.extend(segment.pack_block(cut(bytes, place.range()), place)?);
-    }
-    Ok(rows)
 }
 
 /// Packs, split by the first byte of their names.

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Known, LockState, PackHandle, read_note, slice, write_note};
+use super::memo::{read_note, write_note};
+use super::{Known, LockState, PackHandle};
 use crate::error::Error;
 use crate::ids::SegmentId;
-use crate::index::OpenSegment;
 use crate::read::concerns_object;
 
 /// A pack of whose contents less than this is used, in percent, is drained.
@@ -193,14 +193,11 @@ impl Known {
 
     /// The length of all blobs of each pack of a segment.
     fn pack_contents(&self, id: &SegmentId) -> Result<Vec<u64>, Error> {
-        let path = self.segment_path(id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(id, self.vault, &self.secret, &bytes)?;
+        let (open, bytes) = self.copy_of(id)?;
         let mut contents = vec![0; open.packs() as usize];
-        for place in open.blob_blocks() {
-            for row in open.blob_block(slice(&bytes, place.range()), place)?.rows() {
-                contents[row.pack as usize] += u64::from(row.place.length);
-            }
+        for row in open.blob_rows(&bytes) {
+            let row = row?;
+            contents[row.pack as usize] += u64::from(row.place.length);
         }
         Ok(contents)
     }

@@ -3,7 +3,8 @@
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::{Known, LockState, Memo};
+use super::memo::Memo;
+use super::{Known, LockState};
 use crate::error::Error;
 use crate::index::PackRow;
 use crate::record::SegmentRef;

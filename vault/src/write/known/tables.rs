@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::{Known, LockState, slice};
+use super::{Known, LockState};
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId};
-use crate::index::OpenSegment;
 use crate::read::concerns_object;
 use crate::write::table::{self, Row, Table};
 
@@ -67,18 +66,9 @@ impl Known {
 
     /// Makes a table of one segment from its copy.
     fn tabulate(&self, id: SegmentId) -> Result<Table, Error> {
-        let path = self.segment_path(&id);
-        let bytes = fs::read(&path).map_err(Error::local(format!("reading {}", path.display())))?;
-        let open = OpenSegment::open_whole(&id, self.vault, &self.secret, &bytes)?;
-        let rows = open.blob_blocks().flat_map(|place| {
-            match open.blob_block(slice(&bytes, place.range()), place) {
-                Ok(block) => {
-                    block.rows().map(|r| Ok(Row { id: r.id, segment: 0, pack: r.pack })).collect()
-                }
-                Err(error) => vec![Err(error)],
-            }
-        });
-        self.write_table(&[id], rows)
+        let (open, bytes) = self.copy_of(&id)?;
+        let rows = open.blob_rows(&bytes);
+        self.write_table(&[id], rows.map(|r| r.map(|r| Row { id: r.id, segment: 0, pack: r.pack })))
     }
 
     pub(super) fn write_table(
