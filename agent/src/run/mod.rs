@@ -6,6 +6,7 @@
 //! Whatever happens, a record is left: where the target can't be reached, in the spool, for the next run to deliver.
 
 mod chain;
+mod leave;
 mod progress;
 mod spool;
 mod unopened;
@@ -13,16 +14,14 @@ mod unopened;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::Error as VaultError;
 use keephold_vault::record::{
-    Level, Message, Record, RecordKey, Retention, Snapshot, SourceReport, Status, Totals, seal,
+    Level, Record, RecordKey, Retention, Snapshot, SourceReport, Status, Totals,
 };
-use keephold_vault::store::{LockMode, ObjectKey, StoreError, Strength};
+use keephold_vault::store::{LockMode, ObjectKey, Strength};
 use keephold_vault::tree::TreeRoot;
 use keephold_vault::write::{Known, RunContext, Settings, Writer, Written};
 use rustix::fs::{FlockOperation, flock};
@@ -108,24 +107,13 @@ impl Runner<'_> {
             None => (None, None),
         };
         let record = Record {
-            format: Record::FORMAT.into(),
-            vault: self.vault.keys.fingerprint,
-            host: self.host.clone(),
-            job: job.name.clone(),
-            kind: job.source.kind(),
-            seq: 0,
-            previous: None,
-            started,
-            finished: Timestamp::now(),
             clock_offset_ms: self.vault.store.clock_offset_ms(),
             status,
             messages: notes.list,
-            program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
-            recipients: self.vault.keys.recipients.names().to_vec(),
-            retention,
             source,
             totals,
             snapshot,
+            ..leave::failed(&self.vault.keys, &self.host, job, started, retention)
         };
         self.leave(record).await
     }
@@ -374,94 +362,6 @@ impl Runner<'_> {
     fn list_path(&self, job: &str) -> PathBuf {
         // Hosts' names don't come into it: the cache is this host's.
         self.vault.cache.join("jobs").join(format!("{job}.seen"))
-    }
-
-    /// Gives the record its place in the chain, and stores it; into the spool if the target can't be reached.
-    async fn leave(&self, mut record: Record) -> Result<Outcome> {
-        let spool = spool::Spool::open(&self.vault.cache)?;
-        let delivered = async {
-            for (path, old) in spool.waiting(&record.host, &record.job)? {
-                self.deliver(old).await?;
-                spool::remove(&path)?;
-            }
-            self.deliver(record.clone()).await
-        };
-        match delivered.await {
-            Ok((record, key)) => Ok(Outcome { record, key: Some(key) }),
-            Err(error) => {
-                // What can't be shown didn't happen: a snapshot without its record is none.
-                if record.snapshot.take().is_some() {
-                    record.status = Status::Failed;
-                    let text = format!("the record could not be stored: {error:#}");
-                    record.messages.push(Message {
-                        level: Level::Error,
-                        code: "record_failed".into(),
-                        text,
-                    });
-                    record.totals.messages += 1;
-                }
-                spool.keep(&record)?;
-                tracing::error!(
-                    "the record of this run is kept on this host until the target can be reached: {error:#}"
-                );
-                Ok(Outcome { record, key: None })
-            }
-        }
-    }
-
-    async fn deliver(&self, mut record: Record) -> Result<(Record, RecordKey)> {
-        let vault = self.vault;
-        let (store, secret) = (&*vault.store, &vault.keys.secret);
-        record.ensure_unexpired(store.now())?;
-        let before = async {
-            let (host, job) = (&record.host, &record.job);
-            chain::Chain::list(store, host, job, vault.config.id, secret).await?.last().await
-        };
-        let before = before.await.context("looking for the run before this one")?;
-        record.seq = before.seq + 1;
-        record.previous = before.hash;
-        if let Some(finished) = before.finished.filter(|f| *f > record.started + chain::CLOCK_SLACK)
-        {
-            let text = format!(
-                "this host's clock says {}, but the run before this one ended at {finished}: the clock was set back, or \
-                 was wrong then, and locks are only as long as it is right; set it (timedatectl set-ntp true)",
-                record.started
-            );
-            record.messages.push(Message { level: Level::Warning, code: "clock".into(), text });
-            record.totals.messages += 1;
-            record.status = record.status.max(Status::Warning);
-        }
-        // The record is its own run's: nobody but its recipients needs to open its envelope.
-        let keys = keephold_vault::envelope::RunKeys::for_record(
-            vault.config.id,
-            vault.keys.secret.clone(),
-        )?;
-        let envelope = keephold_vault::envelope::seal(&keys, &vault.keys.recipients)?;
-        let sealed =
-            seal(&record, vault.config.id, &vault.keys.secret, &envelope, &vault.keys.signing)?;
-        let key = sealed.key.object()?;
-        let until = record.retention.evidence_until;
-        put_again(&*vault.store, &key, Bytes::from(sealed.bytes), until)
-            .await
-            .context("storing the run's record")?;
-        Ok((record, sealed.key))
-    }
-}
-
-/// Stores the record; it is the last word of a run, so one more try after a pause is worth it.
-async fn put_again(
-    store: &dyn keephold_vault::store::Store,
-    key: &ObjectKey,
-    body: Bytes,
-    until: Timestamp,
-) -> Result<(), StoreError> {
-    match store.put(key, body.clone(), until).await {
-        Err(error) if error.is_transient() => {
-            tracing::warn!("storing the run's record failed, trying once more: {error}");
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            store.put(key, body, until).await.map(|_| ())
-        }
-        other => other.map(|_| ()),
     }
 }
 

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::Error as VaultError;
-use keephold_vault::record::{Level, Message, Record, Retention, Status, Totals};
+use keephold_vault::record::{Level, Message, Record, Retention, Totals};
 use keephold_vault::store::StoreError;
 
-use super::{chain, spool};
+use super::{chain, leave, spool};
 use crate::config::Job;
 
 /// Notes in the spool that runs failed because the vault could not even be opened, so that it learns of it later.
@@ -46,25 +46,11 @@ pub(crate) fn keep_unopened(
             let (class, keep) = job.keep.base();
             let expires = now.checked_add(keep)?;
             let evidence_until = now.checked_add(evidence)?.max(expires);
+            let retention = Retention { class: class.into(), expires, evidence_until, mode: None };
             spool.keep(&Record {
-                format: Record::FORMAT.into(),
-                vault: keys.fingerprint,
-                host: host.to_owned(),
-                job: job.name.clone(),
-                kind: job.source.kind(),
-                seq: 0,
-                previous: None,
-                started: now,
-                finished: Timestamp::now(),
-                clock_offset_ms: None,
-                status: Status::Failed,
                 messages: vec![Message { level: Level::Error, code: code.into(), text }],
-                program: concat!("keephold ", env!("CARGO_PKG_VERSION")).into(),
-                recipients: keys.recipients.names().to_vec(),
-                retention: Retention { class: class.into(), expires, evidence_until, mode: None },
-                source: None,
                 totals: Totals { messages: 1, ..Totals::default() },
-                snapshot: None,
+                ..leave::failed(&keys, host, job, now, retention)
             })?;
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::report::catalogue as code;
 use crate::report::model::{
     Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
     LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy, Recipient, Report,
-    RestoreTest, SCHEMA, Signer, Strength, Target, Tool, Verdict,
+    RestoreTest, SCHEMA, Signer, Strength, Target, Tool,
 };
 
 /// What the checks found.
@@ -85,7 +85,7 @@ impl<'a> Parts<'a> {
             ),
             started: context.now,
             finished,
-            result: unconcluded(),
+            result: Outcome::unconcluded(),
             tool: tool(),
             clock: self.clock(),
             period: Period { from: first.unwrap_or(context.now).min(finished), until: finished },
@@ -236,19 +236,6 @@ impl<'a> Parts<'a> {
             packs_authenticated: opened,
             recipients: recipients.into_values().collect(),
         }
-    }
-}
-
-/// Replaced when the report is concluded.
-fn unconcluded() -> Outcome {
-    Outcome {
-        verdict: Verdict::Failed,
-        exit_code: 1,
-        headline: String::new(),
-        critical: 0,
-        high: 0,
-        warning: 0,
-        info: 0,
     }
 }
 

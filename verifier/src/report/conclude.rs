@@ -7,6 +7,21 @@ use super::catalogue;
 use super::model::{Finding, Level, LevelResult, LevelState, Outcome, Report, Severity, Verdict};
 use super::summary;
 
+impl Outcome {
+    /// What stands in a report until it is concluded: nothing good.
+    pub(crate) fn unconcluded() -> Self {
+        Self {
+            verdict: Verdict::Failed,
+            exit_code: 1,
+            headline: String::new(),
+            critical: 0,
+            high: 0,
+            warning: 0,
+            info: 0,
+        }
+    }
+}
+
 impl Report {
     /// Puts levels and findings in order, makes them agree, and sets the result. Call it last, before writing.
     pub fn conclude(&mut self) {

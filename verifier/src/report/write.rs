@@ -79,10 +79,10 @@ impl std::error::Error for WriteError {
     }
 }
 
-/// The bytes of `report.json`. They are made once, signed, hashed and written: never made again from the parsed document.
-pub fn to_json(report: &Report) -> Result<Vec<u8>, WriteError> {
-    let mut json =
-        serde_json::to_vec_pretty(report).map_err(|error| WriteError::Render(error.to_string()))?;
+/// The bytes of a document such as `report.json`. They are made once, signed, hashed and written: never made again from the parsed document.
+pub fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, WriteError> {
+    let mut json = serde_json::to_vec_pretty(document)
+        .map_err(|error| WriteError::Render(error.to_string()))?;
     json.push(b'\n');
     Ok(json)
 }
@@ -117,9 +117,7 @@ pub fn write_proof(
 ) -> Result<PathBuf, WriteError> {
     check_id(&proof.proof_id)?;
     let folder = parent.join(proof.folder_name());
-    let mut json =
-        serde_json::to_vec_pretty(proof).map_err(|error| WriteError::Render(error.to_string()))?;
-    json.push(b'\n');
+    let json = to_json(proof)?;
     let signature = sign(&json).map_err(WriteError::Sign)?;
     let files = [(PROOF_JSON, &json[..]), (PROOF_SIGNATURE, signature.as_bytes())];
     write_folder(parent, &folder, &files)?;

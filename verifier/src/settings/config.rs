@@ -18,6 +18,9 @@ use super::prober::ProberTable;
 /// The file's name in the usual places.
 pub const FILE: &str = "verify.toml";
 
+/// Where reports go when a configuration file is used and names no place.
+const OUT: &str = "/var/lib/keephold/reports";
+
 /// A commented file to begin with.
 pub const TEMPLATE: &str = include_str!("verify.toml");
 
@@ -134,6 +137,12 @@ impl Config {
     /// As [`read`](Self::read).
     pub fn chosen(file: Option<&Path>, named_here: bool) -> Result<Self> {
         keephold_cli::config::chosen(file, FILE, named_here, Self::read)
+    }
+
+    /// Where reports go: to the folder that is named, or the file's, or the usual one.
+    pub(super) fn reports(&self, named: Option<&Path>) -> PathBuf {
+        let usual = if self.path.is_some() { OUT } else { "reports" };
+        named.or(self.out.as_deref()).unwrap_or_else(|| Path::new(usual)).to_owned()
     }
 
     /// Reads the file.

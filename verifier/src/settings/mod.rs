@@ -21,9 +21,6 @@ use keephold_vault::envelope::Identities;
 use keephold_vault::ids::Fingerprint;
 use keephold_vault::sign::SigningKey;
 
-/// Where reports go when a configuration file is used and names no place.
-const OUT: &str = "/var/lib/keephold/reports";
-
 /// What the command line says; it wins over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -156,10 +153,6 @@ impl Settings {
                 "a report is worth nothing unsigned: run `keephold-verify init` once, then give --report-key FILE",
             ));
         };
-        let out =
-            over.out.clone().or_else(|| config.out.clone()).unwrap_or_else(|| {
-                if config.path.is_some() { OUT.into() } else { "reports".into() }
-            });
         let scratch =
             over.scratch.clone().or_else(|| config.scratch.clone()).unwrap_or_else(default_scratch);
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -170,7 +163,7 @@ impl Settings {
             identities: identities.load()?,
             signers: Signers::read(signers)?,
             report_key: read_key(report_key)?,
-            out,
+            out: config.reports(over.out.as_deref()),
             depth: over.level.or(config.level).unwrap_or_default(),
             scratch: std::path::absolute(&scratch)
                 .with_context(|| format!("{}", scratch.display()))?,

@@ -9,7 +9,7 @@ use keephold_vault::sign::SigningKey;
 use serde::Deserialize;
 
 use super::config::{length, seconds};
-use super::{Config, OUT, read_key};
+use super::{Config, read_key};
 
 /// Shortest lock of a canary: its attacks must be over before it ends.
 const LOCK_MIN_S: u64 = 120;
@@ -86,7 +86,5 @@ pub fn evidence(
             "a proof is worth nothing unsigned: run `keephold-verify init` once, then give --report-key FILE",
         ));
     };
-    let usual = if config.path.is_some() { OUT } else { "reports" };
-    let out = out.or(config.out.as_deref()).unwrap_or_else(|| Path::new(usual));
-    Ok((read_key(key)?, out.to_owned()))
+    Ok((read_key(key)?, config.reports(out)))
 }

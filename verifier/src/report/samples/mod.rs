@@ -95,15 +95,7 @@ pub(super) fn base() -> Report {
         report_id: "v7k2-20261123".to_owned(),
         started: at("2026-11-23T04:00:02Z"),
         finished: now,
-        result: Outcome {
-            verdict: Verdict::Failed,
-            exit_code: 1,
-            headline: String::new(),
-            critical: 0,
-            high: 0,
-            warning: 0,
-            info: 0,
-        },
+        result: Outcome::unconcluded(),
         tool: parts::tool(),
         clock: Clock {
             offset_s: Some(-0.4),
