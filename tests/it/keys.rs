@@ -16,19 +16,7 @@ fn keys(site: &Site, arguments: &[&str]) -> Program {
 }
 
 fn drill(site: &Site, identity: &str) -> Output {
-    // Its folder of reports, its key and its list of signers are those of the verifier.
-    verify::command(site, &[]);
-    let home = site.path("verifier");
-    site.program("keephold-verify", "verifier", &["escrow-drill", "--json"])
-        .arg("--identity")
-        .arg(site.path(identity))
-        .arg("--signers")
-        .arg(site.path("keys/signing_key.pub"))
-        .arg("--report-key")
-        .arg(home.join("conf/report_key"))
-        .arg("--out")
-        .arg(home.join("reports"))
-        .run()
+    verify::signing(site, "escrow-drill").arg("--identity").arg(site.path(identity)).run()
 }
 
 #[test]

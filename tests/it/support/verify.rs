@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::Site;
 use super::program::{Output, Program, binary};
 
-/// `keephold-verify run` on this vault, as one JSON report.
-pub(crate) fn command(site: &Site, arguments: &[&str]) -> Program {
+/// A command that leaves signed JSON: with the verifier's folder of reports, its key and its list of signers.
+pub(crate) fn signing(site: &Site, command: &str) -> Program {
     let home = site.path("verifier");
     if !home.join("conf").exists() {
         std::fs::create_dir_all(&home).unwrap();
@@ -17,20 +17,25 @@ pub(crate) fn command(site: &Site, arguments: &[&str]) -> Program {
             .run()
             .ok();
     }
-    let fingerprint = std::fs::read_to_string(site.path("keys/vault.fingerprint")).unwrap();
-    site.program("keephold-verify", "verifier", &["run", "--json"])
-        .arg("--identity")
-        .arg(site.path("safe/verifier.agekey"))
+    site.program("keephold-verify", "verifier", &[command, "--json"])
         .arg("--signers")
         .arg(site.path("keys/signing_key.pub"))
         .arg("--report-key")
         .arg(home.join("conf/report_key"))
         .arg("--out")
         .arg(home.join("reports"))
+}
+
+/// `keephold-verify run` on this vault, as one JSON report.
+pub(crate) fn command(site: &Site, arguments: &[&str]) -> Program {
+    let fingerprint = std::fs::read_to_string(site.path("keys/vault.fingerprint")).unwrap();
+    signing(site, "run")
+        .arg("--identity")
+        .arg(site.path("safe/verifier.agekey"))
         .arg("--fingerprint")
         .arg(fingerprint.trim())
         .arg("--scratch")
-        .arg(home.join("tmp"))
+        .arg(site.path("verifier/tmp"))
         .args(arguments)
 }
 
