@@ -1,11 +1,13 @@
 //! Locks: each needed object's true version is locked until its runs expire, as strongly as they asked; and what the
 //! target itself promises.
 
+mod tell;
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use keephold_vault::store::{Lock, LockMode, LockPolicy, Protection, StoreError, VersionId};
 
 use super::context::{Context, told};
@@ -264,106 +266,6 @@ impl Locking {
         })
     }
 
-    fn target(&self, context: &Context<'_>, url: &str, findings: &mut Findings) {
-        let none_wanted =
-            context.settings.lock_named && context.settings.target.options.lock == LockPolicy::None;
-        if self.locks.unasked || none_wanted {
-            let who =
-                if self.locks.unasked { "Runs were made" } else { "The verifier is configured" };
-            let summary = format!(
-                "{who} with lock = \"none\": anyone with the credential can delete these backups."
-            );
-            findings.add(&code::TARGET_UNLOCKED, url, summary, None);
-        }
-        if self.locks.strongest == Some(LockMode::Advisory) {
-            let summary =
-                "Nothing but file permissions keeps these backups from being changed or deleted."
-                    .to_owned();
-            findings.add(&code::TARGET_ADVISORY, url, summary, None);
-        }
-        if let Some(protection) = self.locks.protection.as_ref().filter(|_| !self.locks.unasked) {
-            let off: Vec<_> =
-                [("versioning", protection.versioning), ("Object Lock", protection.object_lock)]
-                    .into_iter()
-                    .filter(|(_, on)| *on == Some(false))
-                    .map(|(what, _)| what)
-                    .collect();
-            if !off.is_empty() {
-                let summary = format!("The bucket has no {}.", off.join(" and no "));
-                findings.add(
-                    &code::BUCKET_SETTINGS,
-                    url,
-                    summary,
-                    Some(protection.notes.join("; ")).filter(|n| !n.is_empty()),
-                );
-            }
-        }
-    }
-
-    /// Locks only ever get longer; one that an earlier report saw end later was shortened.
-    fn shortened(&self, history: &History, previous: &Previous, findings: &mut Findings) {
-        for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
-            let key = run.found.key.to_string();
-            let before = previous.lock_until(&key);
-            if let (Some(before), Some(now)) = (before, lock.until)
-                && now < before
-            {
-                let summary = format!(
-                    "The locks of what {} needs end sooner than an earlier report saw.",
-                    run.name()
-                );
-                let detail = format!("{} then, {} now", words::minute(before), words::minute(now));
-                findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
-            }
-        }
-    }
-
-    /// Whether the only good snapshot of a job will soon be without protection.
-    fn soon(&self, context: &Context<'_>, history: &History, findings: &mut Findings) {
-        for run in history.newest() {
-            let number = history.runs.iter().position(|other| std::ptr::eq(other, run));
-            let lock = number.map(|number| self.locks.run(number)).unwrap_or_default();
-            let (Some(until), Ok(facts)) = (lock.until, &run.facts) else { continue };
-            let kept = facts.retention.expires.duration_since(facts.started);
-            if until.duration_since(context.now) < lead(context).min(kept / 4) {
-                let summary = format!(
-                    "The lock of {}, the newest good snapshot, ends at {}.",
-                    run.name(),
-                    words::minute(until)
-                );
-                let job = format!("{}/{}", run.found.key.host, run.found.key.job);
-                findings.add(&code::LOCK_ENDS_SOON, &job, summary, None);
-            }
-        }
-    }
-
-    /// Snapshots of which something will lose its lock soon, and before it should.
-    fn runs_out(&self, context: &Context<'_>, history: &History, findings: &mut Findings) {
-        for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
-            let (Some(until), Some(false), Ok(facts)) = (lock.until, lock.fully, &run.facts) else {
-                continue;
-            };
-            let expires = facts.retention.expires;
-            if until >= expires || until.duration_since(context.now) >= lead(context) {
-                continue;
-            }
-            let coverage = &lock.coverage;
-            let summary = format!(
-                "{} is protected until {} only, and kept until {}.",
-                run.name(),
-                words::minute(until),
-                words::minute(expires)
-            );
-            let detail = format!(
-                "{} of the {} objects that it needs, and {} of their bytes, are locked until then",
-                words::count(coverage.objects_locked),
-                words::count(coverage.objects),
-                words::percent(coverage.bytes_locked, coverage.bytes)
-            );
-            findings.add(&code::LOCK_RUNS_OUT, &run.found.key.to_string(), summary, Some(detail));
-        }
-    }
-
     /// Puts the counts into the report's totals.
     pub(super) fn count(&self, objects: &mut Objects) {
         if self.failed.is_none() {
@@ -405,11 +307,6 @@ impl RunLock {
         }
         self.fully = Some(self.fully.unwrap_or(true) && whole);
     }
-}
-
-/// How long before its end a lock is warned about.
-fn lead(context: &Context<'_>) -> SignedDuration {
-    SignedDuration::from_secs(i64::try_from(context.settings.lock_lead_s).unwrap_or(i64::MAX))
 }
 
 /// The mode that the verifier's own configuration asks for, on a target that has modes.
