@@ -67,7 +67,12 @@ pub(crate) async fn true_config(
         Err(error) => return Err(error.into()),
     };
     for version in versions.iter().filter(|v| v.is_some()) {
-        let bytes = store.get(&key, version.as_ref(), CONFIG_LEN_MAX).await?;
+        let bytes = match store.get(&key, version.as_ref(), CONFIG_LEN_MAX).await {
+            Ok(bytes) => bytes,
+            // Whoever may write could otherwise stop the runs of all hosts with one object.
+            Err(StoreError::TooLarge { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
         if VaultConfig::fingerprint(&bytes) == keys.fingerprint {
             if version != &versions[0] {
                 tracing::warn!("another vault.json was put over the true one; passed over");
@@ -85,4 +90,34 @@ pub(crate) async fn true_config(
         Err(error) => return Err(error.into()),
     };
     Ok((VaultConfig::read(&bytes, Some(&keys.fingerprint))?, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use keephold_vault::envelope::{Identities, Recipients};
+    use keephold_vault::testing::VaultMaker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pinned_vault_is_found_below_whatever_was_put_over_it() {
+        let maker = VaultMaker::new().await.unwrap();
+        let key = ObjectKey::vault_config();
+        let bytes = maker.store.get(&key, None, CONFIG_LEN_MAX).await.unwrap();
+        let keys = HostKeys {
+            secret: maker.secret.clone(),
+            fingerprint: VaultConfig::fingerprint(&bytes),
+            signing: maker.signing.clone(),
+            recipients: Recipients::parse(&Identities::generate().0).unwrap(),
+        };
+        let too_long = vec![b' '; usize::try_from(CONFIG_LEN_MAX).unwrap() + 1];
+        for over in [b"{}".to_vec(), too_long] {
+            maker.store.overwrite(&key, over);
+            let (config, version) = true_config(&*maker.store, &keys).await.unwrap();
+            assert_eq!(config.id, maker.config.id);
+            assert!(version.is_some(), "its lock can be extended");
+        }
+        maker.store.hide(&key);
+        assert!(true_config(&*maker.store, &keys).await.is_ok());
+    }
 }
