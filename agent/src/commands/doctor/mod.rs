@@ -22,7 +22,7 @@ use crate::retention::needs::Needs;
 /// Exit codes: 0 all fine; 3 something should be mended; 1 something could not be checked; 2 the command line or the
 /// configuration is wrong.
 #[derive(Debug, Clone, Args)]
-// Whoever examines a host knows what a cache is.
+// What losing the cache costs only matters to who makes backups.
 #[command(mut_arg("cache", |arg| arg.help("Folder for the cache")), after_help = "Examples:\n  \
     keephold doctor                                     with /etc/keephold/keephold.toml\n  \
     keephold doctor --vault s3://acme-backups/db1       without a configuration file\n  \
