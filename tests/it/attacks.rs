@@ -290,8 +290,8 @@ fn a_host_seals_to_the_attackers_recipients() {
         assert_eq!(at.site.backs_up()["status"], "success");
         Server::Takes
     };
-    // The verifier's identity can't open them.
-    attack(&[Actor::Host], swap, &["KH-REST-001"]);
+    // The verifier's identity can't open what was stored.
+    attack(&[Actor::Host], swap, &["KH-REC-008", "KH-REST-001"]);
 }
 
 #[test]

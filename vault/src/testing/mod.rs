@@ -102,6 +102,17 @@ impl VaultMaker {
         Ok(())
     }
 
+    /// Those to whom it seals.
+    pub fn recipients(&self) -> &Recipients {
+        &self.recipients
+    }
+
+    /// Seals to these recipients from now on, in a run of its own.
+    pub async fn seal_to(&mut self, recipients: Recipients) -> Result<(), Error> {
+        self.recipients = recipients;
+        self.next_run().await
+    }
+
     /// Goes on as someone who knows the recipients, but not the vault's secret.
     pub async fn forge_secret(&mut self) -> Result<(), Error> {
         self.secret = VaultSecret::generate()?;

@@ -1,5 +1,7 @@
 //! Freshness: each job's records, signed, chained and without gaps; and its newest good snapshot, young enough.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::record::Status;
 
@@ -25,7 +27,8 @@ pub(super) fn check(
     previous: &Previous,
     findings: &mut Findings,
 ) -> LevelResult {
-    let recent = previous.finished().unwrap_or(context.now - RECENT);
+    // What ended while it was being made may not stand in it.
+    let recent = previous.started().unwrap_or(context.now - RECENT);
     let jobs = history.by_job();
     clocks(context, findings);
     for ((host, job), runs) in &jobs {
@@ -37,6 +40,7 @@ pub(super) fn check(
             outcome(run, newest, recent, findings);
             clock_of(context, run, recent, findings);
         }
+        recipients(runs, recent, findings);
         chain(context, &name, runs, findings);
         age(context, &name, (host, job), runs.len(), newest, findings);
     }
@@ -115,6 +119,31 @@ fn outcome(run: &Run, newest: Option<&Run>, recent: Timestamp, findings: &mut Fi
         }
     };
     findings.add(code, &run.name(), summary, facts.message.clone());
+}
+
+/// A run that is sealed to others than the one before it, if that is news by the store's clock: the host's own could hide it.
+fn recipients(runs: &[&Run], recent: Timestamp, findings: &mut Findings) {
+    let recent = recent.saturating_sub(CLOCK_TOLERANCE).unwrap_or(recent);
+    let believed: Vec<_> = runs.iter().filter_map(|run| Some((run, run.believed()?))).collect();
+    for pair in believed.windows(2) {
+        let [(_, before), (run, facts)] = pair else { continue };
+        let of = |facts: &Facts| facts.recipients.iter().cloned().collect::<BTreeSet<_>>();
+        let (before, now) = (of(before), of(facts));
+        if before == now || run.found.modified <= recent {
+            continue;
+        }
+        let list = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+            a.difference(b).cloned().collect::<Vec<_>>().join(", ")
+        };
+        let changes = [("added", list(&now, &before)), ("removed", list(&before, &now))];
+        let changes = changes.iter().filter(|(_, names)| !names.is_empty());
+        let detail: Vec<_> = changes.map(|(what, names)| format!("{what}: {names}")).collect();
+        let summary = format!(
+            "The run of {} is sealed to other recipients than the one before it.",
+            words::minute(facts.started)
+        );
+        findings.add(&code::RECIPIENTS_CHANGED, &run.name(), summary, Some(detail.join("; ")));
+    }
 }
 
 /// The verifier's clock against the target's.

@@ -140,35 +140,54 @@ impl History {
                 |r: &FoundRecord| (r.key.host.clone(), r.key.job.clone(), r.key.seq, r.key.started);
             order(a).cmp(&order(b)).then_with(|| a.key.id.cmp(&b.key.id))
         });
-        let (total, mut foreign) = (found.len(), Vec::new());
-        let mut history = Self::default();
-        let mut reading =
-            futures::stream::iter(found).map(|found| read_one(context, found)).buffered(AHEAD);
+        let (mut history, mut foreign) = (Self::default(), Vec::new());
+        let mut reading = read_all(context, found);
         while let Some(read) = context.stop.unless_set(reading.next()).await? {
-            let (run, segments) = match read? {
-                Read::Run(run, segments) => (*run, segments),
-                Read::Foreign(run, error) => {
-                    foreign.push(error);
-                    (*run, None)
-                }
-            };
-            if let (Ok(facts), Some(segments)) = (&run.facts, segments)
-                && facts.retention.expires > context.now
-            {
-                let number = u32::try_from(history.runs.len())
-                    .context("there are more records than can be numbered")?;
-                history.segments.push((number, segments));
-            }
+            let Read { run, segments, foreign: error } = read?;
+            let number = history.runs.len();
+            foreign.extend(error.map(|error| (number, error)));
             history.runs.push(run);
+            history.need(number, segments, context.now)?;
         }
         // Nothing at all is sealed to this identity: that says something about the identity, and nothing about the vault.
-        if foreign.len() == total
-            && let Some(error) = foreign.pop()
+        if foreign.len() == history.runs.len()
+            && let Some((_, error)) = foreign.pop()
         {
             return Err(anyhow::Error::from(error)
                 .context("not one record is sealed to the verifier's identity"));
         }
+        // One that was opened gave the vault's secret, which opens those too that are sealed to others. What a report says
+        // must not hang on which of them came first.
+        let again = foreign.iter().filter_map(|(number, _)| history.runs.get(*number));
+        let again: Vec<_> = again.map(|run| run.found.clone()).collect();
+        let mut reading = read_all(context, again);
+        for (number, _) in foreign {
+            let Some(read) = context.stop.unless_set(reading.next()).await? else { break };
+            let Read { run, segments, .. } = read?;
+            if let Some(place) = history.runs.get_mut(number) {
+                *place = run;
+            }
+            history.need(number, segments, context.now)?;
+        }
         Ok(history)
+    }
+
+    /// Keeps the segments that a run needs, unless it has expired.
+    fn need(
+        &mut self,
+        number: usize,
+        segments: Option<Vec<SegmentRef>>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let facts = self.runs.get(number).and_then(|run| run.facts.as_ref().ok());
+        if let Some(segments) = segments
+            && facts.is_some_and(|facts| facts.retention.expires > now)
+        {
+            let number =
+                u32::try_from(number).context("there are more records than can be numbered")?;
+            self.segments.push((number, segments));
+        }
+        Ok(())
     }
 
     /// The run with this number.
@@ -206,19 +225,33 @@ impl History {
 }
 
 /// One record, read.
-enum Read {
-    Run(Box<Run>, Option<Vec<SegmentRef>>),
-    /// It isn't sealed to the verifier's identity.
-    Foreign(Box<Run>, Error),
+struct Read {
+    run: Run,
+    segments: Option<Vec<SegmentRef>>,
+    /// Why it couldn't be opened: it isn't sealed to the verifier's identity, and no other was opened before it.
+    foreign: Option<Error>,
+}
+
+impl Read {
+    fn unreadable(found: FoundRecord, error: &Error) -> Self {
+        Self { run: Run { facts: Err(told(error)), found }, segments: None, foreign: None }
+    }
+}
+
+/// Reads records, several at once, in their order.
+fn read_all<'a>(
+    context: &'a Context<'_>,
+    found: Vec<FoundRecord>,
+) -> impl futures::Stream<Item = Result<Read>> + Unpin + 'a {
+    Box::pin(
+        futures::stream::iter(found).map(move |found| read_one(context, found)).buffered(AHEAD),
+    )
 }
 
 async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
-    let unreadable = |found, error: &Error| Box::new(Run { facts: Err(told(error)), found });
     let sealed = match context.vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
-        Err(error) if is_about_object(&error) => {
-            return Ok(Read::Run(unreadable(found, &error), None));
-        }
+        Err(error) if is_about_object(&error) => return Ok(Read::unreadable(found, &error)),
         Err(error) => {
             return Err(anyhow::Error::from(error).context(format!("{} can't be read", found.key)));
         }
@@ -234,12 +267,13 @@ async fn read_one(context: &Context<'_>, found: FoundRecord) -> Result<Read> {
         Ok((run, believed)) => {
             let facts = Facts::of(&run, size, believed);
             let segments = run.record.snapshot.map(|snapshot| snapshot.segments);
-            Ok(Read::Run(Box::new(Run { found, facts: Ok(facts) }), segments))
+            Ok(Read { run: Run { found, facts: Ok(facts) }, segments, foreign: None })
         }
         Err(error @ Error::Local { .. }) => Err(error.into()),
         Err(error @ Error::WrongIdentity { .. }) => {
-            Ok(Read::Foreign(unreadable(found, &error), error))
+            let read = Read::unreadable(found, &error);
+            Ok(Read { foreign: Some(error), ..read })
         }
-        Err(error) => Ok(Read::Run(unreadable(found, &error), None)),
+        Err(error) => Ok(Read::unreadable(found, &error)),
     }
 }

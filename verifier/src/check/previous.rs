@@ -91,9 +91,9 @@ impl Previous {
         report.map(|report| report.target.settings.as_slice()).unwrap_or_default()
     }
 
-    /// When it was finished.
-    pub(super) fn finished(&self) -> Option<Timestamp> {
-        Some(self.report.as_ref()?.finished)
+    /// When it was begun.
+    pub(super) fn started(&self) -> Option<Timestamp> {
+        Some(self.report.as_ref()?.started)
     }
 
     /// The end of the locks of a run, as it saw it.

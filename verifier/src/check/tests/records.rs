@@ -1,5 +1,7 @@
 //! Records that are missing, forged, out of their chain, or too old.
 
+use keephold_vault::envelope::Recipients;
+use keephold_vault::identity::Identities;
 use keephold_vault::ids::RecordHash;
 use keephold_vault::record::{Level as MessageLevel, Message, Status};
 use keephold_vault::sign::SigningKey;
@@ -44,6 +46,34 @@ async fn a_record_of_a_revoked_key_is_critical_by_the_time_when_it_arrived() {
     assert_eq!(revoked.len(), 2, "{:#?}", report.findings);
     assert_eq!(report.result.verdict, crate::report::model::Verdict::Failed);
     assert!(report.restore_tests.is_empty(), "nothing of it is believed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_sealed_to_others_is_told_wherever_its_record_stands() {
+    let (others, _) = Identities::generate();
+    for (first, ours_too) in [(true, false), (false, false), (false, true)] {
+        let mut bench = if first { Bench::new().await } else { Bench::with_runs().await };
+        let ours = bench.maker.recipients().names().join("\n");
+        let changed = if ours_too { format!("{ours}\n{others}") } else { others.clone() };
+        for (n, recipients) in [changed, ours].iter().take(if first { 2 } else { 1 }).enumerate() {
+            bench.maker.seal_to(Recipients::parse(recipients).unwrap()).await.unwrap();
+            let entries = bench.files(5 + n as u64, 300_000).await;
+            bench.run(entries, 0).await;
+        }
+        let report = bench.verify().await;
+        let found = codes(&report);
+        // The secret that another record gave opens the one that is sealed to others alone.
+        assert!(!found.contains(&code::RECORD_UNREADABLE.id.to_owned()), "{first}: {found:?}");
+        let changes: Vec<_> =
+            report.findings.iter().filter(|f| f.code == code::RECIPIENTS_CHANGED.id).collect();
+        let [change] = &changes[..] else { panic!("{first}: {:#?}", report.findings) };
+        let detail = change.detail.as_deref().unwrap();
+        assert_eq!(detail.contains("added: ") && detail.contains("removed: "), !ours_too);
+        assert!(detail.contains(others.trim()), "{detail}");
+        if ours_too {
+            assert_eq!(found, [code::RECIPIENTS_CHANGED.id]);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,6 +67,9 @@ catalogue! {
     /// A run's record reached the target when its key had been revoked, or before the key's time had come.
     SIGNER_REVOKED = "KH-REC-007", Freshness, Critical, "Record is signed by a revoked key",
         "Someone else has the host's old key and a credential for the vault: revoke the credential. Restore from runs before it, or from those that the new key signed.";
+    /// From this run on, a job's backups are sealed to other recipients than before: others can open them, or some no longer can.
+    RECIPIENTS_CHANGED = "KH-REC-008", Freshness, High, "Recipients have changed",
+        "See whether the change was approved (`keephold keys show` on the host, against the list of who may open backups). If it was not, the host is in other hands: revoke its credential and key, and treat what it backed up since as known to them.";
 
     // Keys that are kept elsewhere.
     /// No escrow drill was done for longer than the configuration allows, so nobody knows whether the offline identity still opens the backups.
