@@ -119,6 +119,8 @@ class Blobs:
         self.vault = vault
         self.pack_cached = functools.lru_cache(maxsize=4)(vault.pack_bytes)
         self.frame_cached = functools.lru_cache(maxsize=32)(self.frame)
+        # A dump that was changed often consists of many parts of the same few blobs.
+        self.get = functools.lru_cache(maxsize=16)(self.get)
         if vault.rebuild:
             self.segments, self.rebuilt = [], self.from_packs()
             return

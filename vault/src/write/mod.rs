@@ -8,6 +8,7 @@
 //! Queues between stages are short, so memory is a few frames a core and a few packs, whatever is backed up.
 
 mod content;
+mod delta;
 mod journal;
 mod known;
 mod packer;
@@ -28,6 +29,7 @@ use crate::keys::{RunKey, VaultSecret};
 use crate::store::Store;
 
 pub use content::{ContentWriter, Prepared, prepare};
+pub use delta::{DeltaWriter, PieceList};
 pub use known::{Known, PackHandle};
 pub use pipeline::{Progress, Trace, Writer, Written};
 
