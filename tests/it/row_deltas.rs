@@ -23,8 +23,16 @@ const CHANGES: [(&str, &str, u64); 7] = [
     ("nothing", "SELECT 1", 1),
     ("rows, strewn", "UPDATE account SET balance = balance + 1 WHERE id * 7919 % 50 = 1", 6),
     ("rows, strewn, again", "UPDATE account SET balance = balance + 1 WHERE id * 7919 % 50 = 2", 6),
-    ("rows are gone", "DELETE FROM account WHERE id % 37 = 0; DELETE FROM visit WHERE id < 5000", 3),
-    ("a new table in front", "CREATE TABLE aaa AS SELECT g, md5((g * 11)::text) FROM generate_series(1, 3000) g", 3),
+    (
+        "rows are gone",
+        "DELETE FROM account WHERE id % 37 = 0; DELETE FROM visit WHERE id < 5000",
+        3,
+    ),
+    (
+        "a new table in front",
+        "CREATE TABLE aaa AS SELECT g, md5((g * 11)::text) FROM generate_series(1, 3000) g",
+        3,
+    ),
     ("the tables are written anew", "VACUUM FULL account; VACUUM FULL visit", 1),
     ("a table is empty", "TRUNCATE visit", 1),
 ];
@@ -34,10 +42,7 @@ fn shop(site: &Site) -> Server {
     let server = Server::with_shop();
     server.sql("shop", ACCOUNTS);
     let copy = site.path("dumped");
-    with_pg_dump(
-        site,
-        &format!("set -o pipefail; $real \"$@\" | tee '{}'", copy.display()),
-    );
+    with_pg_dump(site, &format!("set -o pipefail; $real \"$@\" | tee '{}'", copy.display()));
     server
 }
 

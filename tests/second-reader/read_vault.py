@@ -215,9 +215,9 @@ def extents(blobs, content):
             yield from items
             return
         for ref in items:
-            p, inner = kh.Postcard(blobs.get(ref.id, kh.LIST, ref.length)), []
+            p, inner, recent = kh.Postcard(blobs.get(ref.id, kh.LIST, ref.length)), [], []
             while p.more():
-                inner.append(kh.read_extent(p) if depth == 1 else kh.read_list_ref(p))
+                inner.append(kh.read_extent(p, recent) if depth == 1 else kh.read_list_ref(p))
             covered = sum(i.length if depth == 1 else i.covers for i in inner)
             need(covered == ref.covers, "a list covers another length than it says")
             yield from below(inner, depth - 1)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::chunk::Chunker;
-use crate::content::{Content, Extent, Extents, ListRef};
+use crate::content::{Content, Extent, Extents, ListRef, Recent};
 use crate::error::Error;
 use crate::ids::{BlobId, ContentHash};
 use crate::keys::BlobNamer;
@@ -145,6 +145,8 @@ pub(super) fn content_of(size: u64, hasher: &blake3::Hasher, extents: Extents) -
 #[derive(Debug, Default)]
 pub(super) struct ExtentList {
     inline: Vec<Extent>,
+    /// What the open list of extents has named.
+    recent: Recent,
     /// The open list of each level, that of extents first.
     levels: Vec<Level>,
 }
@@ -183,7 +185,8 @@ impl ExtentList {
             }
             Extent::Hole { .. } => false,
         };
-        self.add_item(writer, 0, &extent, extent.length(), cut)
+        let item = self.recent.item(extent);
+        self.add_item(writer, 0, &item, extent.length(), cut)
     }
 
     fn add_item(
@@ -213,6 +216,9 @@ impl ExtentList {
     fn close(&mut self, writer: &mut Writer, level: usize) -> Result<(), Error> {
         let open =
             std::mem::replace(&mut self.levels[level], Level { closed: true, ..Level::default() });
+        if level == 0 {
+            self.recent = Recent::default();
+        }
         let id = writer.add(BlobKind::List, &open.bytes)?;
         let list = ListRef { id, length: length_of(&open.bytes), covers: open.covers };
         let cut = id.as_bytes()[0] & LIST_CUT_MASK == 0;

@@ -290,9 +290,8 @@ async fn feed(mut writer: Writer, files: Files) -> Result<(Writer, Vec<Entry>), 
 
 fn add_files(writer: &mut Writer, mut files: Files) -> Result<Vec<Entry>, Error> {
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    let file = |(name, parts): &(String, Vec<Part>)| {
-        entry(name, EntryKind::File(add(writer, parts)?))
-    };
+    let file =
+        |(name, parts): &(String, Vec<Part>)| entry(name, EntryKind::File(add(writer, parts)?));
     files.iter().map(file).collect()
 }
 

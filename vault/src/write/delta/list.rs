@@ -25,8 +25,9 @@ const ANCHORS: u8 = 2;
 
 /// Pieces in a block.
 pub(super) const BLOCK_PIECES: usize = 4096;
-/// Most anchors, 16 bytes each in memory: with fewer pieces than that, every piece is one.
+/// Most anchors, 16 bytes each in memory; in short lists one piece in sixteen is one.
 const ANCHORS_MAX: usize = 1 << 18;
+const ANCHORS_MASK: u32 = 0xf;
 /// Longest record that is believed. A block's pieces take 56 KiB, and parts of blobs 36 bytes each.
 const RECORD_MAX: u32 = 8 << 20;
 
@@ -131,8 +132,7 @@ fn read_part(bytes: &[u8; PART_LEN]) -> Option<Part> {
     let (id, rest) = bytes.split_first_chunk::<24>()?;
     let mut numbers = rest.as_chunks::<4>().0.iter().map(|n| u32::from_le_bytes(*n));
     let mut next = || numbers.next();
-    let part =
-        Part { id: BlobId::from_bytes(*id), offset: next()?, length: next()?, of: next()? };
+    let part = Part { id: BlobId::from_bytes(*id), offset: next()?, length: next()?, of: next()? };
     part.is_sound().then_some(part)
 }
 
@@ -163,7 +163,10 @@ impl Reader {
         let mut list = Self { file, key, length, anchors: Vec::new(), mask: 0 };
         let opened = list.open_anchors();
         if opened.is_none() {
-            tracing::warn!("{} is damaged or of another vault; what it would save is stored", path.display());
+            tracing::warn!(
+                "{} is damaged or of another vault; what it would save is stored",
+                path.display()
+            );
         }
         opened.map(|()| list)
     }
@@ -305,7 +308,7 @@ impl Writer {
             held: 0,
             due: None,
             anchors: Vec::new(),
-            mask: 0,
+            mask: ANCHORS_MASK,
         })
     }
 
@@ -342,7 +345,9 @@ impl Writer {
         }
         let mut left = bytes;
         while left > 0 {
-            let Some(mut part) = self.parts.pop_front() else { return Err(io::ErrorKind::InvalidData.into()) };
+            let Some(mut part) = self.parts.pop_front() else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
             let taken = u32::try_from(left).unwrap_or(u32::MAX).min(part.length);
             if taken < part.length {
                 self.parts.push_front(part.slice(taken, part.length - taken));

@@ -187,9 +187,8 @@ impl Output {
         if let Some(last) = self.last.take() {
             self.extent(writer, last)?;
         }
-        let list = self.list.and_then(|list| {
-            list.finish().map_err(|error| lost(&self.path, &error)).ok()
-        });
+        let list =
+            self.list.and_then(|list| list.finish().map_err(|error| lost(&self.path, &error)).ok());
         Ok((self.extents.finish(writer)?, list))
     }
 }

@@ -62,7 +62,8 @@ impl Window {
             Some(number) => number,
             None => self.far(piece, before?)?,
         };
-        let place = self.at(number).map(|(block, number)| Place { block: Arc::clone(block), number })?;
+        let place =
+            self.at(number).map(|(block, number)| Place { block: Arc::clone(block), number })?;
         self.cursor = number + 1;
         if place.number + 1 == place.block.pieces.len() {
             self.fill();
@@ -90,7 +91,9 @@ impl Window {
         let (at, number) = self.list.anchor(piece)?;
         self.jumps = self.jumps.checked_sub(1)?;
         let block = self.list.block(at)?;
-        if block.pieces.get(number) != Some(piece) || block.pieces.get(number.checked_sub(1)?) != Some(before) {
+        if block.pieces.get(number) != Some(piece)
+            || block.pieces.get(number.checked_sub(1)?) != Some(before)
+        {
             return None;
         }
         self.blocks.clear();
@@ -110,9 +113,15 @@ impl Window {
 
     /// Brings the window to where the cursor is.
     fn fill(&mut self) {
-        let behind = |window: &Self| window.blocks.iter().filter(|(first, block)| {
-            *first as usize + block.pieces.len() <= window.cursor as usize
-        }).count();
+        let behind = |window: &Self| {
+            window
+                .blocks
+                .iter()
+                .filter(|(first, block)| {
+                    *first as usize + block.pieces.len() <= window.cursor as usize
+                })
+                .count()
+        };
         while behind(self) > BEHIND && self.blocks.len() > 1 {
             self.blocks.pop_front();
         }

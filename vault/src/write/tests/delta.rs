@@ -93,18 +93,18 @@ async fn strewn_changes_cost_about_what_changed() {
     assert_eq!((first.new > before.len() as u64, first.matched), (true, 0));
     let same = dumps.run(&before).await;
     assert_eq!((same.new, same.matched), (0, before.len() as u64));
-    let (mut changed, mut gone) = (0, 0);
+    let mut changed = 0;
     for n in (0..all.len()).step_by(50) {
         all[n] = row(1_000_000 + n as u64);
         changed += all[n].len();
         all[n + 1].clear();
-        gone += 1;
     }
     let after = all.concat();
     let run = dumps.run(&after).await;
-    assert_eq!(run.matched, (after.len() - changed) as u64, "{gone} rows are gone");
-    // The new rows, and extents of 30 bytes: two for each row that is new.
-    assert!(run.new < changed as u64 + 2 * 800 * 32 + 2_000, "{} bytes for {changed}", run.new);
+    assert_eq!(run.matched, (after.len() - changed) as u64);
+    // The new rows, two extents of eight bytes at most for each of them, and 27 for each blob of 4 KiB.
+    let bound = (changed + 2 * 800 * 8 + after.len() / 100) as u64;
+    assert!(run.new < bound, "{} bytes, and not {bound}, for {changed}", run.new);
     let content_in_three = dumps.run_in(&after, &[1, 7, 70_001]).await;
     assert_eq!((content_in_three.matched, content_in_three.new), (after.len() as u64, 0));
 }
@@ -112,15 +112,21 @@ async fn strewn_changes_cost_about_what_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_are_new_gone_or_moved_far_cost_no_more_than_what_is_new() {
     let mut dumps = Dumps::new().await;
-    let (a, b, c) = (rows(0..40_000).concat(), rows(50_000..95_000).concat(), rows(100_000..140_000).concat());
+    let (a, b, c) =
+        (rows(0..40_000).concat(), rows(50_000..95_000).concat(), rows(100_000..140_000).concat());
     dumps.run(&[a.as_slice(), &b, &c].concat()).await;
     let new = rows(200_000..203_000).concat();
     // In front, and another order; then one is gone, whose rows are more than the window.
     let moved = [new.as_slice(), &c, &a, &b].concat();
     let run = dumps.run(&moved).await;
-    assert!(run.new < new.len() as u64 + 30_000, "{} bytes for {}", run.new, new.len());
+    assert!(
+        run.new < (new.len() + moved.len() / 100) as u64,
+        "{} bytes for {}",
+        run.new,
+        new.len()
+    );
     let run = dumps.run(&[new.as_slice(), &c, &b].concat()).await;
-    assert!(run.new < 30_000, "{} bytes for nothing", run.new);
+    assert!(run.new < moved.len() as u64 / 100, "{} bytes for nothing", run.new);
     // What was gone comes again: the vault holds it, but the list no longer knows.
     let run = dumps.run(&moved).await;
     assert!(run.matched >= (new.len() + b.len() + c.len() - 30_000) as u64);
@@ -159,7 +165,8 @@ enum Edit {
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let edit = prop_oneof![
-        (any::<Index>(), 0..50u64, 1..300usize).prop_map(|(at, n, count)| Edit::Insert(at, n, count)),
+        (any::<Index>(), 0..50u64, 1..300usize)
+            .prop_map(|(at, n, count)| Edit::Insert(at, n, count)),
         (any::<Index>(), 1..600usize).prop_map(|(at, count)| Edit::Delete(at, count)),
         (any::<Index>(), any::<u64>()).prop_map(|(at, n)| Edit::Replace(at, n)),
         (any::<Index>(), 1..900usize, any::<Index>()).prop_map(|(at, n, to)| Edit::Move(at, n, to)),
@@ -192,13 +199,13 @@ fn make(edit: &Edit, all: &mut Vec<Vec<u8>>) -> usize {
             let moved: Vec<_> = all.drain(at..(at + count).min(len)).collect();
             let to = place(to, all.len());
             // Few rows may lie between two anchors, and rows that are few aren't worth an extent.
-            new = moved.concat().len().min(4_000);
+            new = moved.concat().len().min(8_000);
             all.splice(to..to, moved);
         }
         Edit::Repeat(at, count) => {
             let at = place(at, len);
             let again = all[at..(at + count).min(len)].to_vec();
-            new = again.concat().len().min(4_000);
+            new = again.concat().len().min(8_000);
             all.splice(at..at, again);
         }
         Edit::Byte(at, byte) if len > 0 => {
@@ -218,7 +225,11 @@ fn make(edit: &Edit, all: &mut Vec<Vec<u8>>) -> usize {
 fn any_edits_come_back_exactly_and_cost_about_themselves() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 24, ..Config::default() });
-    let cases = (0..4_000u64, prop::collection::vec(edits(), 1..4), prop::collection::vec(1..40_000usize, 1..5));
+    let cases = (
+        0..4_000u64,
+        prop::collection::vec(edits(), 1..4),
+        prop::collection::vec(1..40_000usize, 1..5),
+    );
     let seen = RefCell::new(0);
     let result = runner.run(&cases, |(count, runs, steps)| {
         runtime.block_on(async {
@@ -230,7 +241,11 @@ fn any_edits_come_back_exactly_and_cost_about_themselves() {
                 let run = dumps.run_in(&all.concat(), &steps).await;
                 // Beside what is new: rows at each edge of an edit, and the list of extents.
                 let bound = new + 4_000 * (edits.len() + 1);
-                prop_assert!(run.new <= bound as u64, "{} bytes, and not {bound}: {edits:?}", run.new);
+                prop_assert!(
+                    run.new <= bound as u64,
+                    "{} bytes, and not {bound}: {edits:?}",
+                    run.new
+                );
                 *seen.borrow_mut() += run.matched;
             }
             Ok(())
@@ -246,7 +261,8 @@ async fn a_list_that_is_damaged_cut_or_anothers_does_no_harm() {
     let stream = rows(0..30_000).concat();
     dumps.run(&stream).await;
     let list = fs::read(dumps.list()).unwrap();
-    assert!(list.len() * 10 < stream.len(), "the list has {} bytes of {}", list.len(), stream.len());
+    // Of rows as short as these; blobs of 4 KiB are part of it.
+    assert!(list.len() * 8 < stream.len(), "the list has {} of {} bytes", list.len(), stream.len());
     let len = list.len();
     let flipped = |at: usize| {
         let mut list = list.clone();
@@ -278,6 +294,15 @@ async fn a_list_that_is_damaged_cut_or_anothers_does_no_harm() {
     fs::remove_file(dumps.list()).unwrap();
     fs::create_dir_all(dumps.list().with_added_extension("new")).unwrap();
     assert_eq!(dumps.run(&stream).await.matched, 0);
+    fs::remove_dir(dumps.list().with_added_extension("new")).unwrap();
+    // A disk that is full, on the way or just before the end: the list before it stays, and is used.
+    dumps.run(&stream).await;
+    let whole = fs::read(dumps.list()).unwrap();
+    for stream in [stream.clone(), rows(0..500).concat()] {
+        std::os::unix::fs::symlink("/dev/full", dumps.list().with_added_extension("new")).unwrap();
+        assert_eq!(dumps.run(&stream).await.matched, stream.len() as u64);
+        assert!(fs::read(dumps.list()).unwrap() == whole);
+    }
     // Of another vault: its key is another.
     let mut other = Dumps::new().await;
     fs::create_dir_all(other.list().parent().unwrap()).unwrap();
@@ -312,7 +337,8 @@ async fn packs_that_deltas_use_little_are_drained() {
     let old = rows(0..30_000);
     dumps.run(&old.concat()).await;
     // One row in ten is left of the first pack.
-    let left: Vec<_> = old.iter().enumerate().filter(|(n, _)| n % 100 < 10).map(|(_, row)| row.clone()).collect();
+    let left: Vec<_> =
+        old.iter().enumerate().filter(|(n, _)| n % 100 < 10).map(|(_, row)| row.clone()).collect();
     let stream = [rows(100_000..110_000), left].concat().concat();
     let (mut drained, mut again) = (0, 0);
     for day in 1..=60 {
