@@ -11,7 +11,7 @@ use crate::read::fetch::Wanted;
 use crate::read::join::join;
 use crate::read::{ExtentStream, ReadSettings, SnapshotReader, Task, blocking};
 
-/// Most extents fetched together, about 100 bytes each: as many as stand in 16 MiB of a dump that was changed often.
+/// Most extents fetched together, about 100 bytes each: a batch of a dump that was changed often has about as many.
 pub(crate) const BATCH_EXTENTS_MAX: usize = 32_768;
 
 /// A stretch of a content.

@@ -42,13 +42,13 @@ const FOUND_MIN: usize = 256;
 /// How many parts a passage may consist of, about: from the lesser on it may be stored anew, beyond the greater it is.
 /// Which, in between, is drawn, so that passages that are changed alike aren't stored anew in the same run.
 ///
-/// An extent takes some 8 bytes in every later snapshot (30, of which most repeat, compressed), a passage of rows about
-/// 150 KB once. Where each run adds *g* extents to a passage and it is stored anew every *t* runs, a run costs
-/// 150 KB ⁄ *t* + 8 *g t* ⁄ 2, which is least for 2 % of the rows changed (*g* = 200) where *t* is 14 and *g t* 2,700; but
-/// readers want few.
-const PARTS_MIN: u64 = 512;
-const PARTS_MAX: u64 = 2048;
-/// From how many numbers the bound is drawn: in one of five runs or so it is below [`PARTS_MAX`].
+/// An extent takes 3 to 6 bytes in every later snapshot, a passage of rows about 200 KB compressed once. Where each run adds *g*
+/// extents to a passage and it is stored anew every *t* runs, a run costs 200 KB ⁄ *t* + 5 *g t* ⁄ 2, which is least for
+/// 2 % of the rows changed (*g* = 210) where *t* is 20 and *g t* 4,000. But readers want few: with 2,000, of a dozen runs' blobs
+/// that take turns, a restore takes twice the CPU time.
+const PARTS_MIN: u64 = 1024;
+const PARTS_MAX: u64 = 3072;
+/// From how many numbers the bound is drawn: in one of four runs or so it is below [`PARTS_MAX`].
 const PARTS_DRAWN: u64 = 8192;
 
 /// Takes a stream piece by piece, and matches it with the one of the run before.
