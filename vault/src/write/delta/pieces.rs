@@ -17,8 +17,8 @@ const GATHERED: u64 = 144;
 /// Gathered lines end here in any case.
 const GATHERED_MAX: usize = 4 << 10;
 /// Longer lines are cut by content.
-const LINE_MAX: usize = 16 << 10;
-const LONG: ChunkBounds = ChunkBounds { min: 2 << 10, avg: 8 << 10, max: LINE_MAX as u32 };
+const LINE_MAX: usize = LONG.max as usize;
+const LONG: ChunkBounds = ChunkBounds { min: 2 << 10, avg: 8 << 10, max: 16 << 10 };
 const _: () = assert!(GATHERED_MAX + LINE_MAX <= u16::MAX as usize);
 
 /// A piece by its fingerprint and length.
