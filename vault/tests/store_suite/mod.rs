@@ -1,12 +1,14 @@
 //! What every store must do, whatever lies beneath it; each target's tests run all of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::store::{
-    Listed, LockMode, ObjectKey, Prefix, Prune, Store, StoreError, Strength, Version,
+    Listed, LockMode, LockPolicy, ObjectKey, Prefix, Probe, Prune, Store, StoreError, Strength,
+    Version,
 };
 
 /// How targets differ in what they promise.
@@ -42,6 +44,19 @@ pub async fn listed(store: &dyn Prune, prefix: &Prefix) -> Vec<Listed> {
 
 pub async fn versions(store: &dyn Prune, prefix: &Prefix) -> Vec<Version> {
     store.list_versions(prefix).try_collect().await.unwrap()
+}
+
+/// Everything below, with each kind of lock, on stores of a service that keeps versions and holds locks.
+#[allow(dead_code, reason = "S3's servers each have tests of their own")]
+pub async fn run_with_each_lock(open: impl Fn(LockPolicy) -> Arc<dyn Probe>) {
+    for (policy, lock, strength) in [
+        (LockPolicy::Compliance, Some(LockMode::Compliance), Strength::Compliance),
+        (LockPolicy::Governance, Some(LockMode::Governance), Strength::Governance),
+        (LockPolicy::None, None, Strength::None),
+    ] {
+        let target = Target { lock, strength, versions: true, exclusive: true, many: 40 };
+        run(open(policy).as_ref(), target).await;
+    }
 }
 
 /// Everything below, on one fresh store.
