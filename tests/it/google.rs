@@ -86,7 +86,10 @@ fn what_is_backed_up_without_locks_comes_back_and_is_not_called_immutable() {
 fn a_bucket_without_object_retention_is_refused() {
     let site = emulated("compliance");
     let output = keyed(site.init()).run().exits(1);
-    insta::assert_snapshot!(site.redact(&output.stderr), @"");
+    insta::assert_snapshot!(site.redact(&output.stderr), @r#"
+error: VAULT does not protect what it stores: object retention is not enabled on the bucket
+  hint: use a bucket made with object retention, and a credential that may set locks and read them, or set lock = "none" and accept that nothing is immutable
+"#);
     assert!(!site.path("keys/vault.secret").exists(), "keys of no vault were left");
 }
 
@@ -95,5 +98,8 @@ fn without_a_credential_it_says_where_one_belongs() {
     let site = site("http://127.0.0.1:9".into(), "backups", "none");
     let output =
         site.init().env("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json").run().exits(1);
-    insta::assert_snapshot!(site.redact(&output.stderr), @"");
+    insta::assert_snapshot!(site.redact(&output.stderr), @"
+error: no credential for VAULT: /nowhere/key.json: it can't be read: No such file or directory (os error 2)
+  hint: set secret_file (a service account's key, or an access token) or GOOGLE_APPLICATION_CREDENTIALS, or give this machine a service account that may use the bucket
+");
 }

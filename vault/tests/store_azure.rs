@@ -93,8 +93,14 @@ impl Azurite {
 async fn azurite_without_locks_conforms() {
     let azurite = Azurite::new();
     let store = open(&azurite.container().await, &azurite.options(LockPolicy::None));
-    let target =
-        Target { lock: None, strength: Strength::None, versions: false, exclusive: true, many: 40 };
+    let target = Target {
+        lock: None,
+        strength: Strength::None,
+        versions: false,
+        keeps: false,
+        exclusive: true,
+        many: 40,
+    };
     store_suite::run(store.as_ref(), target).await;
 }
 

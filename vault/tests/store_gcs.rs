@@ -1,5 +1,5 @@
 //! Buckets of Google Cloud Storage: against our own model of what the service's reference documents, and against
-//! fake-gcs-server, which keeps versions but holds no locks. Neither is the real thing.
+//! fake-gcs-server, which names generations but holds no locks. Neither is the real thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(unreachable_pub)]
@@ -58,8 +58,14 @@ fn emulated(lock: LockPolicy) -> Arc<dyn Probe> {
 
 #[tokio::test]
 async fn fake_gcs_server_without_locks_conforms() {
-    let target =
-        Target { lock: None, strength: Strength::None, versions: true, exclusive: true, many: 40 };
+    let target = Target {
+        lock: None,
+        strength: Strength::None,
+        versions: true,
+        keeps: false,
+        exclusive: true,
+        many: 40,
+    };
     store_suite::run(emulated(LockPolicy::None).as_ref(), target).await;
 }
 

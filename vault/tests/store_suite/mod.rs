@@ -18,8 +18,10 @@ pub struct Target {
     pub lock: Option<LockMode>,
     /// What it says of itself.
     pub strength: Strength,
-    /// Whether it keeps versions.
+    /// Whether what is stored has a version.
     pub versions: bool,
+    /// Whether it keeps what is overwritten.
+    pub keeps: bool,
     /// Whether it refuses a second object under a key (`If-None-Match`, or its own care).
     pub exclusive: bool,
     /// How many objects make more than one page of a listing.
@@ -54,7 +56,8 @@ pub async fn run_with_each_lock(open: impl Fn(LockPolicy) -> Arc<dyn Probe>) {
         (LockPolicy::Governance, Some(LockMode::Governance), Strength::Governance),
         (LockPolicy::None, None, Strength::None),
     ] {
-        let target = Target { lock, strength, versions: true, exclusive: true, many: 40 };
+        let target =
+            Target { lock, strength, versions: true, keeps: true, exclusive: true, many: 40 };
         run(open(policy).as_ref(), target).await;
     }
 }
@@ -249,7 +252,7 @@ async fn what_is_free_can_be_deleted(store: &dyn Prune, target: Target) {
 async fn protection_is_told(store: &dyn Prune, target: Target) {
     let protection = store.protection().await.unwrap();
     assert_eq!(protection.strength, target.strength, "{protection:?}");
-    assert_eq!(protection.versioning, Some(target.versions));
+    assert_eq!(protection.versioning, Some(target.keeps));
     if matches!(target.strength, Strength::None | Strength::Advisory) {
         assert!(!protection.notes.is_empty());
     }
