@@ -161,10 +161,10 @@ impl Bucket {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let generation = request.asked("generation").map(|g| g.parse().unwrap());
         match (request.method.as_str(), parts.as_slice()) {
-            (_, ["upload", "storage", "v1", "b", bucket, ..])
-            | (_, ["storage", "v1", "b", bucket, ..])
-                if *bucket != "backups" =>
-            {
+            (
+                _,
+                ["upload", "storage", "v1", "b", bucket, ..] | ["storage", "v1", "b", bucket, ..],
+            ) if *bucket != "backups" => {
                 refusal(404, "notFound", "The specified bucket does not exist.")
             }
             ("POST", ["upload", .., "o"]) => self.insert(request),

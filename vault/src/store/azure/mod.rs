@@ -21,12 +21,12 @@ use self::client::{Azure, Client};
 use self::credentials::Credentials;
 use self::locking::Container;
 use self::refusal::Refusal;
-use super::http::{self, Answer, Call, Clock, Endpoint, HIDDEN, Locked, Proof, named};
+use super::http::{self, Answer, Call, Endpoint, Guard, HIDDEN, Locked, Proof, named};
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
-    Calls, Listed, Lock, LockMode, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
-    StoreError, Stored, Version, VersionId,
+    Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError,
+    Stored, Version, VersionId,
 };
 
 /// What refusing a container without locks is called.
@@ -281,20 +281,9 @@ impl Store for AzureStore {
 
 #[async_trait]
 impl Locked for AzureStore {
-    fn policy(&self) -> LockPolicy {
-        self.policy
-    }
-
-    fn proof(&self) -> &Proof {
-        &self.proof
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.client.clock
-    }
-
-    fn word(&self, mode: LockMode) -> &'static str {
-        locking::word(mode)
+    fn guard(&self) -> Guard<'_> {
+        let Self { policy, proof, client, .. } = self;
+        Guard { policy: *policy, proof, clock: &client.clock, word: locking::word }
     }
 
     async fn set_lock(

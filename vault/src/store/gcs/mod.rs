@@ -24,13 +24,13 @@ use self::locking::Bucket;
 use self::object::Object;
 use self::refusal::Refusal;
 use super::http::{
-    self, Answer, Call, Clock, Endpoint, HIDDEN, Locked, Proof, by_key, named, ranged,
+    self, Answer, Call, Endpoint, Guard, HIDDEN, Locked, Proof, by_key, named, ranged,
 };
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
-    BucketSettings, Calls, Listed, Lock, LockMode, LockPolicy, ObjectKey, Prefix, Protection,
-    Prune, Store, StoreError, Stored, Version, VersionId,
+    BucketSettings, Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
+    StoreError, Stored, Version, VersionId,
 };
 
 /// What refusing a bucket without locks is called.
@@ -111,8 +111,9 @@ impl GcsStore {
     ) -> Result<Object, StoreError> {
         let path = self.path(key);
         let call = Call::new("GET", Some(&path), action, &named(key, version));
-        let answer = self.send(&of_version(call, version)).await?;
-        self.object_in(&answer, action)
+        let call = of_version(call, version);
+        let answer = self.send(&call).await?;
+        self.object_in(&answer, &call.action)
     }
 
     /// The request that puts `lock` (`None`: no lock) in the place of the one that there is.
@@ -140,7 +141,8 @@ impl GcsStore {
     ) -> Result<Answer, StoreError> {
         let call = of_version(call.query("alt", "media"), version);
         let answer = self.client.send(&call).await?;
-        if answer.is_success() || answer.status == 416 {
+        let of_range = call.headers.iter().any(|(name, _)| *name == "range");
+        if answer.is_success() || (answer.status == 416 && of_range) {
             return Ok(answer);
         }
         if answer.status == 404 {
@@ -257,7 +259,7 @@ impl Store for GcsStore {
     }
 
     async fn settings(&self) -> Result<BucketSettings, StoreError> {
-        Ok(settings::told(Bucket::ask(&self.client).await?, &self.root))
+        Ok(settings::told(&Bucket::ask(&self.client).await?, &self.root))
     }
 
     fn unlockable(&self) -> &'static str {
@@ -275,20 +277,9 @@ impl Store for GcsStore {
 
 #[async_trait]
 impl Locked for GcsStore {
-    fn policy(&self) -> LockPolicy {
-        self.policy
-    }
-
-    fn proof(&self) -> &Proof {
-        &self.proof
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.client.clock
-    }
-
-    fn word(&self, mode: LockMode) -> &'static str {
-        locking::word(mode)
+    fn guard(&self) -> Guard<'_> {
+        let Self { policy, proof, client, .. } = self;
+        Guard { policy: *policy, proof, clock: &client.clock, word: locking::word }
     }
 
     async fn set_lock(

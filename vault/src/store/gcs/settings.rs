@@ -16,7 +16,7 @@ const TOLD: [(&str, &str); 6] = [
 ];
 
 /// The settings in what the bucket told of itself.
-pub(super) fn told(bucket: Bucket, root: &str) -> BucketSettings {
+pub(super) fn told(bucket: &Bucket, root: &str) -> BucketSettings {
     let state = |path: &str| match &bucket.document {
         None => SettingState::NotReadable(bucket.notes.join("; ")),
         Some(document) => match document.pointer(path) {
@@ -69,7 +69,7 @@ mod tests {
 
     fn expiring(rule: &Value) -> Vec<String> {
         let document = json!({ "lifecycle": { "rule": [rule] } });
-        told(Bucket { document: Some(document), ..Bucket::default() }, "main/").expiring
+        told(&Bucket { document: Some(document), ..Bucket::default() }, "main/").expiring
     }
 
     #[test]
@@ -94,11 +94,11 @@ mod tests {
     #[test]
     fn what_is_told_has_one_text_and_what_is_not_says_why() {
         let document = json!({ "versioning": { "enabled": true } });
-        let found = told(Bucket { document: Some(document), ..Bucket::default() }, "");
+        let found = told(&Bucket { document: Some(document), ..Bucket::default() }, "");
         let state = |name| found.settings.iter().find(|s| s.name == name).map(|s| s.state.clone());
         assert_eq!(state("versioning"), Some(SettingState::Set(r#"{"enabled":true}"#.into())));
         assert_eq!(state("lifecycle"), Some(SettingState::NotSet));
-        let denied = told(Bucket { notes: vec!["no".into()], ..Bucket::default() }, "");
+        let denied = told(&Bucket { notes: vec!["no".into()], ..Bucket::default() }, "");
         assert!(denied.settings.iter().all(|s| s.state == SettingState::NotReadable("no".into())));
     }
 }

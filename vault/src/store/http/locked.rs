@@ -68,20 +68,23 @@ impl Proof {
     }
 }
 
+/// What a store's locks are judged by.
+pub(in crate::store) struct Guard<'a> {
+    /// What locks writes get.
+    pub(in crate::store) policy: LockPolicy,
+    /// What was seen of locks so far.
+    pub(in crate::store) proof: &'a Proof,
+    /// The service's clock.
+    pub(in crate::store) clock: &'a Clock,
+    /// The service's word for a mode.
+    pub(in crate::store) word: fn(LockMode) -> &'static str,
+}
+
 /// A store on such a service.
 #[async_trait]
 pub(in crate::store) trait Locked: Store {
-    /// What locks writes get.
-    fn policy(&self) -> LockPolicy;
-
-    /// What was seen of locks so far.
-    fn proof(&self) -> &Proof;
-
-    /// The service's clock.
-    fn clock(&self) -> &Clock;
-
-    /// The service's word for a mode.
-    fn word(&self, mode: LockMode) -> &'static str;
+    /// What its locks are judged by.
+    fn guard(&self) -> Guard<'_>;
 
     /// Sets the lock of one version in the place of `held`, and answers the one that it has then, as the service
     /// tells it.
@@ -101,7 +104,8 @@ pub(in crate::store) async fn extended(
     version: Option<&VersionId>,
     until: Timestamp,
 ) -> Result<Option<Lock>, StoreError> {
-    let Some(mode) = mode_of(store.policy()) else {
+    let guard = store.guard();
+    let Some(mode) = mode_of(guard.policy) else {
         return Ok(None);
     };
     let Some(version) = version else {
@@ -111,7 +115,7 @@ pub(in crate::store) async fn extended(
             ),
         });
     };
-    store.clock().check(&store.url())?;
+    guard.clock.check(&store.url())?;
     let asked = Lock { mode, until: whole_seconds(until) };
     // Whoever may set a lock that can be lifted may also shorten it: without knowing what there is, nothing is set.
     let held = store.retention(key, Some(version)).await?;
@@ -142,7 +146,7 @@ pub(in crate::store) async fn prove(
             format!("{key} was stored without a version, so no lock can be extended or read by it"),
         ));
     };
-    if store.proof().is_seen() {
+    if store.guard().proof.is_seen() {
         return Ok(());
     }
     match store.retention(key, Some(version)).await {
@@ -166,7 +170,8 @@ fn unkept(
     asked: Lock,
     found: Option<Lock>,
 ) -> StoreError {
-    let told = |lock: Lock| format!("{} until {}", store.word(lock.mode), lock.until);
+    let word = store.guard().word;
+    let told = |lock: Lock| format!("{} until {}", word(lock.mode), lock.until);
     let found = found.map_or_else(|| "none".into(), told);
     unproven(
         store,
@@ -179,6 +184,6 @@ fn unkept(
 }
 
 fn unproven(store: &impl Locked, detail: String) -> StoreError {
-    store.proof().fail();
+    store.guard().proof.fail();
     StoreError::Unprotected { target: store.url(), detail }
 }
