@@ -19,6 +19,33 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// Reads a number of bytes as [`bytes`] writes it: `10GiB`, `1.5 TiB`, `500 MB` (10⁶), `0`. `None` if it is none.
+pub fn read_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (text[..end].parse::<f64>().ok()?, text[end..].trim());
+    let (letter, base) = match unit {
+        "" | "B" => ("", 1.0),
+        unit if unit.ends_with("iB") => (&unit[..unit.len() - 2], 1024.0_f64),
+        unit => (unit.strip_suffix('B').unwrap_or(unit), 1000.0),
+    };
+    let power = match letter {
+        "" if unit.len() < 2 => 0,
+        "K" | "k" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        "P" => 5,
+        _ => return None,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it has no sign, and what is too large becomes the largest"
+    )]
+    Some((number * base.powi(power)) as u64)
+}
+
 /// A duration: `850 ms`, `7.4 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(time: Duration) -> String {
     let s = time.as_secs();

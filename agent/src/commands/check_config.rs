@@ -32,6 +32,11 @@ pub(crate) fn run(args: &CheckConfigArgs) -> Result<Exit> {
             job.keep.in_words()
         ));
     }
+    for replica in config.also() {
+        let spool = keephold_cli::human::bytes(replica.spool_max()?);
+        let url = replica.vault.url.as_deref().unwrap_or_default();
+        out.push_str(&format!("  copy '{}' at {url}, spooled up to {spool}\n", replica.name));
+    }
     if jobs.is_empty() {
         out.push_str("  no jobs\n");
     }
