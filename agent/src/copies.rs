@@ -217,7 +217,10 @@ mod tests {
         assert!(text.contains("(3 packs, 3.00 MiB), and the next run"), "{text}");
         let full = CopyStatus { overflow: Some("its spool is full".into()), ..down.clone() };
         let text = behind("far", &full, None).unwrap();
-        assert!(text.contains("stores again") && text.contains("`keephold replicate far`"), "{text}");
+        assert!(
+            text.contains("stores again") && text.contains("`keephold replicate far`"),
+            "{text}"
+        );
         let waiting = CopyStatus { waiting: 2, ..CopyStatus::default() };
         let text = behind("far", &waiting, Some(&AtCopy::Whole(None))).unwrap();
         assert!(text.starts_with("lacks 2 earlier snapshots"), "{text}");

@@ -133,8 +133,7 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
     let Happened { copied, caught_up, again, .. } = happened;
     assert!(runs > 5 * (seeds.end - seeds.start), "{happened:?}");
     if seeds.end - seeds.start > 20 {
-        let all =
-            [failures, pruned, drained, replications, cut_off, copied, caught_up, again];
+        let all = [failures, pruned, drained, replications, cut_off, copied, caught_up, again];
         assert!(!all.contains(&0), "something never happened: {happened:?}");
     }
 }

@@ -29,8 +29,8 @@ use crate::store::{Store, VersionId};
 use crate::write::table::{Row, Table};
 
 pub use copies::AtCopy;
-pub(in crate::write) use copies::{CopyMemo, Spot};
 use copies::Joined;
+pub(in crate::write) use copies::{CopyMemo, Spot};
 use drain::Draining;
 use extend::extend;
 pub(in crate::write) use memo::write_file;

@@ -155,7 +155,8 @@ impl Packer {
 
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { note, at_copies, buffer } = done.map_err(|e| Error::Stopped(e.to_string()))??;
+        let Uploaded { note, at_copies, buffer } =
+            done.map_err(|e| Error::Stopped(e.to_string()))??;
         self.spare_packs.extend(buffer);
         self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);

@@ -39,7 +39,10 @@ pub(super) async fn examine(
         clock(store.as_ref(), "copy clock", &format!("'{name}': "), found);
     }
     let Some(keys) = keys else {
-        found.unchecked("copy", format!("'{name}': without keys there is nothing to compare it with"));
+        found.unchecked(
+            "copy",
+            format!("'{name}': without keys there is nothing to compare it with"),
+        );
         return Ok(());
     };
     match Vault::open(store, Some(&keys.fingerprint)).await {
@@ -65,7 +68,8 @@ pub(super) async fn examine(
 
 /// Whether what is written there is locked.
 fn lock(name: &str, protection: &Protection, policy: LockPolicy, found: &mut Examination) {
-    let mend = || format!("lock = \"compliance\"        # of [[replica]] '{name}', in keephold.toml");
+    let mend =
+        || format!("lock = \"compliance\"        # of [[replica]] '{name}', in keephold.toml");
     let check = "copy lock";
     match (policy, protection.object_lock, protection.strength) {
         (LockPolicy::None, ..) => {
@@ -74,7 +78,9 @@ fn lock(name: &str, protection: &Protection, policy: LockPolicy, found: &mut Exa
         (_, Some(false), _) => found.bad(
             check,
             format!("'{name}': it can't lock, so runs don't write to it"),
-            format!("url = …        # of [[replica]] '{name}': a bucket that was made with Object Lock"),
+            format!(
+                "url = …        # of [[replica]] '{name}': a bucket that was made with Object Lock"
+            ),
         ),
         (_, _, Strength::Advisory | Strength::None) => {
             found.warn(check, format!("'{name}': {}", protection.notes.join("; ")), mend());

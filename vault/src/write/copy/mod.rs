@@ -218,7 +218,10 @@ impl Copy {
     pub(in crate::write) fn fail(&self, error: &Error) {
         let mut state = self.state();
         if state.down.is_none() {
-            tracing::warn!(copy = self.name(), "a copy is down; the run goes on without it: {error}");
+            tracing::warn!(
+                copy = self.name(),
+                "a copy is down; the run goes on without it: {error}"
+            );
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             state.down = Some(format!("{error}{hint}"));
         }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::write) struct Spool {
     dir: PathBuf,
     max: u64,
+    /// Packs arrive beside each other; there must be room for each when its turn comes.
+    keeping: Mutex<()>,
 }
 
 /// An object that waits.
@@ -39,14 +42,13 @@ pub(in crate::write) struct Entry {
 
 impl Spool {
     pub(super) fn new(dir: PathBuf, max: u64) -> Self {
-        Self { dir, max }
+        Self { dir, max, keeping: Mutex::default() }
     }
 
     /// Only one run delivers at a time; `None` if another does.
     pub(in crate::write) fn lock(&self) -> Option<File> {
         let path = self.dir.join(".lock");
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
         Some(file)
     }
@@ -86,6 +88,7 @@ impl Spool {
         until: Timestamp,
         bytes: &[u8],
     ) -> Result<(), String> {
+        let _one_by_one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, held) = self.size();
         let (size, max) = (bytes.len() as u64, self.max);
         if held.saturating_add(size) > max {
@@ -108,8 +111,10 @@ impl Spool {
         until: Timestamp,
         bytes: &[u8],
     ) -> Result<(), String> {
+        // Never sooner than was asked for.
+        let until = until.as_second() + i64::from(until.subsec_nanosecond() > 0);
         // No key has a comma.
-        let name = format!("{},{}", key.as_str().replace('/', ","), until.as_second());
+        let name = format!("{},{until}", key.as_str().replace('/', ","));
         write_file(&self.dir.join(name), bytes).map_err(|error| error.to_string())
     }
 

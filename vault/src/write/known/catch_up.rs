@@ -119,9 +119,7 @@ impl Known {
     ) -> Result<(), Error> {
         let named = |entry: Entry| Some((entry.key.as_str().parse::<RecordKey>().ok()?, entry));
         let mut records: Vec<_> = copy.spool().entries().into_iter().filter_map(named).collect();
-        records.sort_by(|(a, _), (b, _)| {
-            (&a.host, &a.job, a.seq).cmp(&(&b.host, &b.job, b.seq))
-        });
+        records.sort_by(|(a, _), (b, _)| (&a.host, &a.job, a.seq).cmp(&(&b.host, &b.job, b.seq)));
         for (key, entry) in records {
             let Some(bytes) = entry.read() else { continue };
             let opened = SealedRecord::read(key.clone(), bytes)
@@ -227,4 +225,3 @@ async fn deliver_pack(
         }
     }
 }
-

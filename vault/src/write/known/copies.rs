@@ -265,8 +265,9 @@ impl Known {
         let locks = self.copies[n].copy.locks();
         let count = self.segments[number as usize].packs.len();
         let memo = read_note::<CopyMemo>(&self.copies[n].copy.memo_path(&segment.id));
-        let mut memo = memo.filter(|memo| memo.packs.len() == count).unwrap_or_else(|| {
-            CopyMemo { segment: Spot::UNKNOWN, packs: vec![Spot::UNKNOWN; count] }
+        let mut memo = memo.filter(|memo| memo.packs.len() == count).unwrap_or_else(|| CopyMemo {
+            segment: Spot::UNKNOWN,
+            packs: vec![Spot::UNKNOWN; count],
         });
         let used: Vec<usize> = segment.used.iter().map(|pack| pack as usize).collect();
         if used.iter().any(|&at| at >= count) {

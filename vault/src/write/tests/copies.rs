@@ -211,10 +211,8 @@ impl Pair {
             parallel: 2,
             fingerprint: None,
         };
-        let (from, to) = (
-            self.first.clone() as Arc<dyn Store>,
-            self.copy().memory.clone() as Arc<dyn Store>,
-        );
+        let (from, to) =
+            (self.first.clone() as Arc<dyn Store>, self.copy().memory.clone() as Arc<dyn Store>);
         replicate(&from, &to, &settings, &Tally::default()).await.unwrap();
     }
 }
@@ -283,8 +281,8 @@ async fn one_thing_that_goes_wrong_at_any_request_is_caught_up_with() {
             let requests = pair.copy().memory.take_log().len();
             let down = pair.copy().status().down;
             behind += usize::from(pair.copy().records() == 1);
-            pair.check().await;
             pair.copy().comes_back();
+            pair.check().await;
             pair.run(&tiny(4)).await.unwrap();
             pair.whole().await;
             if requests <= at {
@@ -306,8 +304,8 @@ async fn what_a_copy_missed_while_it_was_down_comes_to_it_in_order() {
         assert_eq!(run.written.copies, [AtCopy::Down]);
     }
     assert_eq!((pair.copy().status().spooled.0, pair.copy().records()), (4, 1));
-    pair.check().await;
     pair.copy().comes_back();
+    pair.check().await;
     let run = pair.run(&large(5)).await.unwrap();
     assert!(matches!(run.written.copies[..], [AtCopy::Whole(Some(_))]));
     assert_eq!((run.again, pair.copy().status().bytes_again), (0, 0));
@@ -327,9 +325,9 @@ async fn a_run_that_is_killed_at_any_step_leaves_the_copy_whole_and_is_caught_up
             pair.second().dies = Some(step);
             assert!(pair.run(&tiny(3)).await.is_err());
             pair.second().dies = None;
-            pair.check().await;
             pair.copy().comes_back();
-            pair.bench.seq -= u32::from(step != Step::Recorded) as u64;
+            pair.check().await;
+            pair.bench.seq -= u64::from(step != Step::Recorded);
             let run = pair.run(&tiny(3)).await.unwrap();
             assert_eq!(run.new, 0, "{step:?}: what was stored is used again");
             pair.check().await;
