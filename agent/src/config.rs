@@ -295,7 +295,7 @@ impl Config {
 
     /// The copies that runs write to as well, in the order of `also`.
     pub(crate) fn also(&self) -> Vec<&ReplicaTable> {
-        let named = |name| self.replica.iter().find(|replica| replica.name == *name);
+        let named = |name: &String| self.replica.iter().find(|replica| replica.name == *name);
         self.vault.also.iter().filter_map(named).collect()
     }
 

@@ -2,7 +2,6 @@
 //!
 //! A copy never fails a run. What it lacks at the end of one is a warning, which says what happens next.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
