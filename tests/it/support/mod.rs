@@ -5,6 +5,7 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod site;
+pub(crate) mod thief;
 pub(crate) mod tree;
 pub(crate) mod verify;
 
