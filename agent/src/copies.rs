@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use keephold_cli::exit::{Exit, exit_of, render, usage};
+use keephold_cli::exit::{hint, usage};
 use keephold_cli::human;
 use keephold_cli::target::{Target, TargetArgs};
 use keephold_vault::config::VaultConfig;
@@ -20,6 +20,9 @@ use crate::open::OpenVault;
 
 /// The code of the message that a copy lacks something.
 pub(crate) const BEHIND: &str = "copy_behind";
+
+/// So much of the disk is left free by what is kept for copies.
+const SPOOL_FREE: u64 = 1 << 30;
 
 /// A copy, as it is configured.
 #[derive(Debug, Clone)]
@@ -53,33 +56,32 @@ pub(crate) fn configured(config: &Config, first: &Target) -> Result<Vec<Also>> {
 }
 
 impl Also {
-    /// Reaches the copy; one that can't be reached is down, and says why. A new one gets its `vault.json`, locked until
-    /// `until`.
-    ///
-    /// # Errors
-    /// Usage errors only.
-    async fn open(&self, vault: &OpenVault, until: Timestamp) -> Result<Arc<Copy>> {
+    /// Reaches the copy; one that can't be reached is down, and says why, also where its settings are wrong: that is no
+    /// reason to go without a backup. A new one gets its `vault.json`, locked until `until`.
+    async fn open(&self, vault: &OpenVault, until: Timestamp) -> Arc<Copy> {
         let settings = CopySettings {
             name: self.name.clone(),
             policy: self.target.options.lock,
             keep: self.keep,
             spool_max: self.spool_max,
+            spool_free: SPOOL_FREE,
             dir: vault.cache.join("copies").join(self.folder()),
         };
-        let (config, fingerprint) = vault.config.to_bytes()?;
-        if fingerprint != vault.keys.fingerprint {
-            let why = "this program would write another vault.json than the vault has: update it";
-            return Ok(Arc::new(Copy::closed(settings, why.into())));
-        }
-        let copy = match self.target.open() {
-            Ok(store) => Copy::open(settings, store, Bytes::from(config), until).await,
-            Err(error) if exit_of(&error) == Exit::Usage => return Err(error),
-            Err(error) => {
-                let why = render(&error);
-                Copy::closed(settings, why.trim_start_matches("error: ").trim_end().to_owned())
-            }
+        let opened = || {
+            let (config, fingerprint) = vault.config.to_bytes()?;
+            anyhow::ensure!(
+                fingerprint == vault.keys.fingerprint,
+                "this program would write another vault.json than the vault has: update it"
+            );
+            Ok((self.target.open()?, Bytes::from(config)))
         };
-        Ok(Arc::new(copy))
+        Arc::new(match opened() {
+            Ok((store, config)) => Copy::open(settings, store, config, until).await,
+            Err(error) => {
+                let hint = hint(&error).map(|hint| format!(" ({hint})")).unwrap_or_default();
+                Copy::closed(settings, format!("{error:#}{hint}"))
+            }
+        })
     }
 
     /// What is noted of a copy holds for its place: another place under the same name has notes of its own.
@@ -91,15 +93,8 @@ impl Also {
 }
 
 /// Reaches all copies at once.
-///
-/// # Errors
-/// Usage errors only.
-pub(crate) async fn open(
-    all: &[Also],
-    vault: &OpenVault,
-    until: Timestamp,
-) -> Result<Vec<Arc<Copy>>> {
-    futures::future::try_join_all(all.iter().map(|also| also.open(vault, until))).await
+pub(crate) async fn open(all: &[Also], vault: &OpenVault, until: Timestamp) -> Vec<Arc<Copy>> {
+    futures::future::join_all(all.iter().map(|also| also.open(vault, until))).await
 }
 
 /// What the record says of each copy; the same is told as messages. `at` tells of the run's snapshot, if it has one.

@@ -96,6 +96,13 @@ mod tests {
             [5, 7_400, 185_000, 7_800_000].map(|ms| duration(Duration::from_millis(ms))),
             ["5 ms", "7.4 s", "3 min 05 s", "2 h 10 min"]
         );
+        assert_eq!(
+            ["0", "512 B", "10GiB", "1.5 TiB", "500 MB", "2k"].map(read_bytes),
+            [0, 512, 10 << 30, 3 << 39, 500_000_000, 2_000].map(Some)
+        );
+        for none in ["", "GiB", "-1", "10 parsecs", "1iB", "1e3", "1.2.3"] {
+            assert_eq!(read_bytes(none), None, "{none}");
+        }
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(12_345, "entry"), "12,345 entries");
     }

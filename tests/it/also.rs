@@ -64,6 +64,7 @@ fn codes(record: &Value) -> Vec<&str> {
 fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() {
     let site = Site::new(Place::Ceph);
     tree::plain(&site.source());
+    std::fs::write(site.source().join("much"), tree::noise(6, THREE_PACKS)).unwrap();
     let bucket = s3::bucket(Place::LocalStack, true);
     let (cut, packs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (is_cut, counted) = (cut.clone(), packs.clone());
@@ -201,7 +202,8 @@ fn killed_at_any_time_the_copy_is_whole_and_is_caught_up_with() {
 fn doctor_and_check_config_look_at_copies() {
     let site = Site::new(Place::Local);
     let far = folder(&site);
-    let checked = config(&site, &far).arg("check-config").run().ok().stdout();
+    let checked = config(&site, &far).arg("check-config");
+    let checked = checked.arg(site.path("keephold.toml")).run().ok().stdout();
     assert!(
         checked.contains("  copy 'far' at file://") && checked.contains("10.0 GiB"),
         "{checked}"

@@ -161,7 +161,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
         }
     };
     let until = Timestamp::now().checked_add(evidence)?;
-    let copies = copies::open(&also, &vault, until).await?;
+    let copies = copies::open(&also, &vault, until).await;
     let shown = !args.json && !quiet && std::io::stderr().is_terminal();
     let runner = Runner {
         vault: &vault,

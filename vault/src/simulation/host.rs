@@ -157,6 +157,7 @@ impl World {
             policy: LockPolicy::Compliance,
             keep: None,
             spool_max: 1 << 13,
+            spool_free: 0,
             dir: self.hosts[0].cache.path().join("copies/second"),
         };
         let config = self.config.to_bytes().unwrap().0.into();

@@ -242,19 +242,7 @@ impl Bench {
 
     /// Reads a snapshot back and holds it against what went in; the record alone says where everything lies.
     async fn compare(&self, whom: &Reader, key: &RecordKey, files: &Files) {
-        let reader = self.open(whom, key).await.unwrap();
-        let mut entries = reader.entries(Selection::all());
-        let mut wanted = files.clone();
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, parts) in wanted {
-            let found = entries.next().await.unwrap().unwrap();
-            assert_eq!(found.path.to_string(), name);
-            let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
-            assert!(content.is_sound(), "{name}");
-            let bytes = bytes_of(&reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
-            assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
-        }
-        assert!(entries.next().await.is_none());
+        same(&self.open(whom, key).await.unwrap(), files).await;
     }
 
     fn cached(&self, sub: &str) -> Vec<PathBuf> {
@@ -263,6 +251,22 @@ impl Bench {
         found.sort();
         found
     }
+}
+
+/// Reads a snapshot back and holds it against what went in.
+async fn same(reader: &SnapshotReader, files: &Files) {
+    let mut entries = reader.entries(Selection::all());
+    let mut wanted = files.clone();
+    wanted.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, parts) in wanted {
+        let found = entries.next().await.unwrap().unwrap();
+        assert_eq!(found.path.to_string(), name);
+        let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
+        assert!(content.is_sound(), "{name}");
+        let bytes = bytes_of(reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
+    }
+    assert!(entries.next().await.is_none());
 }
 
 async fn bytes_of(reader: &SnapshotReader, content: &Content) -> Result<Vec<u8>, Error> {

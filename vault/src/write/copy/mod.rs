@@ -46,6 +46,8 @@ pub struct CopySettings {
     pub keep: Option<SignedDuration>,
     /// Bytes of packs that are spooled at most while it is down; 0 for none.
     pub spool_max: u64,
+    /// Bytes of this host's disk that the spool leaves free: the run itself needs some, and so may others.
+    pub spool_free: u64,
     /// The folder for what this host notes of it; of this copy at this place, and of no other.
     pub dir: PathBuf,
 }
@@ -127,7 +129,8 @@ impl Copy {
     }
 
     fn made(settings: CopySettings, store: Option<Arc<dyn Store>>) -> Self {
-        let spool = Spool::new(settings.dir.join("spool"), settings.spool_max);
+        let dir = settings.dir.join("spool");
+        let spool = Spool::new(dir, settings.spool_max, settings.spool_free);
         let (state, again) = (Mutex::default(), AtomicU64::new(0));
         let copy = Self { settings, store, config: None, spool, state, again };
         for sub in ["spool", "locks"] {

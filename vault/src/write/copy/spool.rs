@@ -14,9 +14,6 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use crate::store::ObjectKey;
 use crate::write::known::write_file;
 
-/// So much of the disk is left free: the run itself needs some, and so may others.
-const FREE_MIN: u64 = 1 << 30;
-
 /// How old what a killed run left half written must be before it is taken for litter.
 const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -25,6 +22,7 @@ const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::write) struct Spool {
     dir: PathBuf,
     max: u64,
+    free: u64,
     /// Packs arrive beside each other; there must be room for each when its turn comes.
     keeping: Mutex<()>,
 }
@@ -41,8 +39,9 @@ pub(in crate::write) struct Entry {
 }
 
 impl Spool {
-    pub(super) fn new(dir: PathBuf, max: u64) -> Self {
-        Self { dir, max, keeping: Mutex::default() }
+    /// Takes up to `max` bytes of packs, and leaves `free` bytes of the disk.
+    pub(super) fn new(dir: PathBuf, max: u64, free: u64) -> Self {
+        Self { dir, max, free, keeping: Mutex::default() }
     }
 
     /// Only one run delivers at a time; `None` if another does.
@@ -98,8 +97,8 @@ impl Spool {
             });
         }
         let stat = statvfs(&self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_MIN.saturating_add(size) {
-            return Err(format!("the disk of {} has less than 1 GiB free", self.dir.display()));
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.free.saturating_add(size) {
+            return Err(format!("the disk of {} is nearly full", self.dir.display()));
         }
         self.keep(key, until, bytes)
     }
