@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::least_privilege::policy;
 use crate::replicate::files;
 use crate::support::program::{Program, binary};
 use crate::support::proxy::{Fate, Proxy};
@@ -16,14 +17,20 @@ use crate::support::{Place, Site, tree, verify};
 /// So much that doesn't compress fills three packs.
 const THREE_PACKS: usize = 40 << 20;
 
-/// A host's configuration: this vault, a copy as these lines say, and `source` as job `files`.
+/// A host's configuration: this vault, a copy `far` as these lines say (with tables of more copies behind them), and
+/// `source` as job `files`.
 fn config(site: &Site, copy: &str) -> Program {
     let mut vault = format!("url = '{}'\nkeys = '{}'\n", site.url, site.path("keys").display());
     if let Some(endpoint) = &site.endpoint {
-        vault.push_str(&format!("endpoint = '{endpoint}'\n{}", site.credential_lines(site.place)));
+        vault.push_str(&format!(
+            "endpoint = '{endpoint}'\n{}",
+            site.credential_lines(site.place, "")
+        ));
     }
+    let more = copy.lines().filter_map(|line| line.strip_prefix("name = "));
+    let also = ["'far'"].into_iter().chain(more).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "host = 'web1'\ncache = '{}'\n[vault]\n{vault}also = ['far']\n[[replica]]\nname = 'far'\n{copy}\
+        "host = 'web1'\ncache = '{}'\n[vault]\n{vault}also = [{also}]\n[[replica]]\nname = 'far'\n{copy}\
          [[directory]]\nname = 'files'\npaths = ['{}']\n",
         site.path("cache").display(),
         site.source().display()
@@ -79,7 +86,7 @@ fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() 
     let far = format!(
         "url = 's3://{bucket}/copy'\nendpoint = '{}'\nretry_s = 2\n{}",
         proxy.endpoint,
-        site.credential_lines(Place::LocalStack)
+        site.credential_lines(Place::LocalStack, "")
     );
     let copy = site.copy_at(Place::LocalStack, &format!("s3://{bucket}/copy"), &bucket);
 
@@ -128,9 +135,14 @@ fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() 
 fn a_copy_that_is_not_there_is_a_warning_and_comes_by_itself_later() {
     let site = Site::new(Place::Local);
     tree::plain(&site.source());
-    let far = folder(&site);
+    // The other copy is, and has nothing to do with it.
+    let near = format!("file://{}", site.path("near").display());
+    std::fs::create_dir(site.path("near")).unwrap();
+    let far = format!("{}[[replica]]\nname = 'near'\nurl = '{near}'\n", folder(&site));
     let run = config(&site, &far).arg("backup").run().exits(3);
     let shown = site.redact(&run.stdout());
+    assert!(shown.contains("  copy      near: locked"), "{shown}");
+    restores(&site, &site.copy_at(Place::Local, &near, ""), "from-near");
     assert!(shown.contains("  copy      far: BEHIND: see the messages\n"), "{shown}");
     assert!(shown.contains("copy_behind: 'far' is down: "), "{shown}");
     let spooled = |site: &Site| files(&site.path("cache")).iter().any(|p| p.contains("/packs,"));
@@ -170,6 +182,31 @@ fn what_was_not_spooled_is_stored_again_and_a_replication_brings_the_rest() {
     let copy = folder_copy(&site);
     assert_eq!(copy.elsewhere(&["snapshots", "--json"]).run().ok().lines().len(), 3);
     restores(&site, &copy, "restored");
+}
+
+#[test]
+fn a_writers_credential_is_enough_for_a_copy() {
+    let site = Site::new(Place::Local);
+    tree::plain(&site.source());
+    let copy = Site::bare(Place::Ceph, "compliance");
+    let rules = policy(&copy, "bucket", &s3::bucket(Place::Ceph, true));
+    s3::policy(Place::Ceph, &copy.bucket, &rules);
+    let far = format!(
+        "url = '{}'\nendpoint = '{}'\n{}",
+        copy.url,
+        Place::Ceph.endpoint(),
+        site.credential_lines(Place::Ceph, "WRITER")
+    );
+    backup(&site, &far).run().ok();
+    // Without the cache, versions are looked up there; a longer run extends what it uses again.
+    std::fs::remove_dir_all(site.path("cache")).unwrap();
+    let second = config(&site, &far).args(["backup", "--json", "--keep", "200d"]).run().ok().json();
+    assert_eq!(second["totals"]["bytes_new"], 0, "{second}");
+    assert_eq!(second["copies"][0]["whole"], true, "{second}");
+    let mut reader = site.copy_at(Place::Ceph, &copy.url, &copy.bucket);
+    reader.credential = Some(Place::Ceph.credential("VERIFIER"));
+    verify::green(&reader);
+    restores(&site, &reader, "restored");
 }
 
 #[test]

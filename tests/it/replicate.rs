@@ -161,8 +161,8 @@ fn across(site: &Site, bucket: &str, endpoint: &str) -> Program {
          [[replica]]\nname = 'far'\nurl = 's3://{bucket}/copy'\nendpoint = '{endpoint}'\nretry_s = 2\n{}lock = 'compliance'\n",
         site.url,
         Place::Ceph.endpoint(),
-        site.credential_lines(Place::Ceph),
-        site.credential_lines(Place::LocalStack)
+        site.credential_lines(Place::Ceph, ""),
+        site.credential_lines(Place::LocalStack, "")
     );
     std::fs::write(&config, text).unwrap();
     let home = site.path("replicator");

@@ -125,10 +125,10 @@ impl Site {
         }
     }
 
-    /// The lines of a configuration that give a table the credential of a server's buckets' owner.
-    pub(crate) fn credential_lines(&self, place: Place) -> String {
-        let [id, secret] = place.credential("");
-        let path = self.path(&format!("secret-{place:?}"));
+    /// The lines of a configuration that give a table the credential of a role at a server, as [`Place::credential`].
+    pub(crate) fn credential_lines(&self, place: Place, role: &str) -> String {
+        let [id, secret] = place.credential(role);
+        let path = self.path(&format!("secret-{place:?}{role}"));
         std::fs::write(&path, secret).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         format!("allow_http = true\naccess_key_id = '{id}'\nsecret_file = '{}'\n", path.display())
@@ -313,7 +313,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for vault in ["vault", "copy"] {
+        for vault in ["vault", "copy", "near"] {
             unlock(&self.path(vault));
         }
     }

@@ -121,7 +121,7 @@ impl World {
             Known::open(&cache, store.clone(), id, secret.clone(), whom.digest(), true).await?;
         if n == 0 {
             let also = self.open_second(run.until()).await;
-            known.join(&[also.clone()]).await;
+            known.join(std::slice::from_ref(&also)).await;
             self.happened.caught_up += also.status().caught_up.1;
             self.hosts[n].also = Some(also);
         }
