@@ -201,7 +201,9 @@ fn a_writers_credential_is_enough_for_a_copy() {
     // Without the cache, versions are looked up there; a longer run extends what it uses again.
     std::fs::remove_dir_all(site.path("cache")).unwrap();
     let second = config(&site, &far).args(["backup", "--json", "--keep", "200d"]).run().ok().json();
-    assert_eq!(second["totals"]["bytes_new"], 0, "{second}");
+    // But for folders above the source, whose times other tests change.
+    assert!(second["totals"]["bytes_new"].as_u64().unwrap() < 10_000, "{second}");
+    assert_eq!(second["copies"][0]["bytes_again"], 0, "{second}");
     assert_eq!(second["copies"][0]["whole"], true, "{second}");
     let mut reader = site.copy_at(Place::Ceph, &copy.url, &copy.bucket);
     reader.credential = Some(Place::Ceph.credential("VERIFIER"));
