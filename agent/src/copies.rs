@@ -38,14 +38,20 @@ pub(crate) struct Also {
 /// # Errors
 /// A usage error if one can't be meant.
 pub(crate) fn configured(config: &Config, first: &Target) -> Result<Vec<Also>> {
-    let mut all = Vec::new();
+    let mut all: Vec<Also> = Vec::new();
     for table in config.also() {
         let name = table.name.clone();
         let target = TargetArgs::default().resolve(&table.vault)?;
-        if target.url == first.url && target.options.endpoint == first.options.endpoint {
+        if target.is_at(first) {
             return Err(usage(format!(
                 "replica '{name}' is the vault itself, {}: take it out of also, or correct its url",
                 first.url
+            )));
+        }
+        if let Some(other) = all.iter().find(|other| other.target.is_at(&target)) {
+            return Err(usage(format!(
+                "replicas '{}' and '{name}' are one place, {}: take one out of also",
+                other.name, target.url
             )));
         }
         let keep = table.keep.as_ref();

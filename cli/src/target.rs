@@ -165,6 +165,11 @@ impl TargetArgs {
 }
 
 impl Target {
+    /// Whether it is the same place as another, as far as their settings tell.
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.url == other.url && self.options.endpoint == other.options.endpoint
+    }
+
     /// Opens the store.
     ///
     /// # Errors

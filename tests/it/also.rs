@@ -265,4 +265,6 @@ fn doctor_and_check_config_look_at_copies() {
     // The vault itself is no copy of it.
     let itself = format!("url = '{}'\n", site.url);
     backup(&site, &itself).run().exits(2).says("is the vault itself");
+    let twice = format!("{far}[[replica]]\nname = 'near'\n{far}");
+    backup(&site, &twice).run().exits(2).says("replicas 'far' and 'near' are one place");
 }

@@ -41,7 +41,7 @@ use tables::is_damaged_table;
 const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
 
 /// How old a cache file must be before it is taken for litter: a run of another job may have made it just now.
-const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+pub(in crate::write) const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Of how many segments the descriptions of packs are kept in memory.
 const ROWS_KEPT: usize = 16;

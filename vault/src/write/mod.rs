@@ -5,7 +5,7 @@
 //! chunk, name, known? ──▶  compress frames  ──▶  seal, pack, name  ──▶  put (locked), then index
 //! ```
 //!
-//! Each object that is put goes to the copies of the vault ([`Copy`]) too, which fail no run.
+//! Each object that is put goes to the copies of the vault ([`struct@Copy`]) too, which fail no run.
 //!
 //! Queues between stages are short, so memory is a few frames a core and a few packs, whatever is backed up.
 

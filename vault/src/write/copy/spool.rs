@@ -12,10 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, statvfs};
 
 use crate::store::ObjectKey;
-use crate::write::known::write_file;
-
-/// How old what a killed run left half written must be before it is taken for litter.
-const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+use crate::write::known::{LITTER_AGE, write_file};
 
 /// The folder of a spool. Several runs of this host may use it at once.
 #[derive(Debug)]

@@ -139,7 +139,8 @@ impl Known {
                     copy.spool().remove(&entry);
                     continue;
                 }
-                _ => continue,
+                // That the vault can't be asked is the run's own trouble, not the copy's.
+                Ok(None) | Err(_) => continue,
             }
             if find(store, &entry.key, entry.size).await?.is_some() {
                 copy.spool().remove(&entry);
