@@ -14,7 +14,7 @@ use crate::keys::default_folder;
 /// Where the vault is, on the command line.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TargetArgs {
-    /// The vault: s3://bucket/prefix, az://account/container/prefix, or file:///path.
+    /// The vault: s3:// or gs://bucket/prefix, az://account/container/prefix, or file:///path.
     #[arg(
         long,
         env = "KEEPHOLD_VAULT",
@@ -23,7 +23,7 @@ pub struct TargetArgs {
         help_heading = "Vault"
     )]
     pub vault: Option<String>,
-    /// Address of an S3-compatible server, or of another Azure cloud.
+    /// Address of an S3-compatible server, or of another cloud of Azure's or Google's.
     #[arg(
         long,
         env = "KEEPHOLD_ENDPOINT",
@@ -138,8 +138,8 @@ impl TargetArgs {
     pub fn resolve(&self, table: &VaultTable) -> Result<Target> {
         let Some(url) = self.vault.as_ref().or(table.url.as_ref()) else {
             return Err(usage(
-                "no vault is named: give --vault URL (s3://bucket/prefix, az://account/container/prefix or file:///path), or a \
-                 configuration file with a [vault] table",
+                "no vault is named: give --vault URL (s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix or \
+                 file:///path), or a configuration file with a [vault] table",
             ));
         };
         let defaults = TargetOptions::default();

@@ -58,7 +58,7 @@ pub(crate) struct ReplicateArgs {
     /// Profile in the AWS configuration files.
     #[arg(long, value_name = "NAME", help_heading = "Source")]
     from_profile: Option<String>,
-    /// Where the copy is: s3://bucket/prefix, or file:///path.
+    /// Where the copy is: a URL, as a vault has.
     #[arg(long, value_name = "URL", help_heading = "Copy")]
     to: Option<String>,
     /// Address of an S3-compatible server.

@@ -1,6 +1,7 @@
 //! `keephold doctor`: is this host set up as it should be, and can its credential do what it needs and nothing more?
 
 mod check;
+mod cloud;
 mod copies;
 mod host;
 mod mend;

@@ -16,6 +16,7 @@ use keephold_vault::store::{
 };
 
 use super::check::Examination;
+use super::cloud;
 use super::host::one_line;
 use super::mend::{Mender, quoted};
 use super::rights;
@@ -64,13 +65,13 @@ pub(super) async fn examine(
                 bucket(&protection, policy, needs, mender, found);
             }
         }
-        TargetUrl::Azure { account, container: name, .. } => {
+        TargetUrl::Azure { account, container, .. } => {
             clock(store.as_ref(), "clock", "", found);
-            container(&protection, policy, account, name, found);
-            found.unchecked(
-                "rights",
-                "what this credential may do in the container can't be tried without writing",
-            );
+            cloud::container(&protection, policy, account, container, found);
+        }
+        TargetUrl::Google { bucket, .. } => {
+            clock(store.as_ref(), "clock", "", found);
+            cloud::bucket(&protection, policy, needs, bucket, found);
         }
     }
     vault(store.as_ref(), keys, needs, found).await;
@@ -176,53 +177,25 @@ fn bucket(
         ),
         None => found.note("versioning", "this credential may not see whether it is enabled"),
     }
+    default_retention(protection, needs, mender.default_retention(), found);
+}
+
+/// Whether what the bucket locks by itself can be pruned in time.
+pub(super) fn default_retention(
+    protection: &Protection,
+    needs: Needs,
+    mend: String,
+    found: &mut Examination,
+) {
     let shortest = days(needs.shortest);
     match &protection.default_retention {
         None => found.ok("default retention", "none: each write carries its own lock"),
         Some(rule) if retention_days(rule).is_some_and(|days| days > shortest) => found.warn(
             "default retention",
             format!("{rule}, longer than runs are kept ({shortest} days): leftovers can't be pruned for so long"),
-            mender.default_retention(),
+            mend,
         ),
         Some(rule) => found.ok("default retention", format!("{rule}; each write carries its own lock")),
-    }
-}
-
-/// What a container of Azure promises.
-fn container(
-    protection: &Protection,
-    policy: LockPolicy,
-    account: &str,
-    name: &str,
-    found: &mut Examination,
-) {
-    match (policy, protection.object_lock) {
-        (LockPolicy::None, _) => found.bad(
-            "immutability",
-            "lock = \"none\": nothing that is written is locked, so whoever may delete can delete it all",
-            "lock = \"compliance\"        # in keephold.toml, with version-level immutability".into(),
-        ),
-        (_, Some(false)) => found.bad(
-            "immutability",
-            "version-level immutability is not enabled on the container: backups are refused",
-            format!(
-                "az storage container-rm create --storage-account {account} --name {name} --enable-vlw"
-            ),
-        ),
-        (_, None) => found.note(
-            "immutability",
-            format!(
-                "not told ({}); the first write of each run is read back",
-                protection.notes.join("; ")
-            ),
-        ),
-        (LockPolicy::Governance, Some(true)) => found.ok(
-            "immutability",
-            "enabled; writes get unlocked policies, which a credential with a special right can remove",
-        ),
-        (LockPolicy::Compliance, Some(true)) => {
-            found.ok("immutability", "enabled; writes get locked policies, which nobody can remove");
-        }
     }
 }
 
