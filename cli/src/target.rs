@@ -97,9 +97,24 @@ pub struct VaultTable {
     pub connect_timeout_s: Option<u64>,
     /// How long failing requests are tried again, in seconds.
     pub retry_s: Option<u64>,
+    /// Copies that runs write to as well, by the names of their tables. Only where a host backs up.
+    pub also: Vec<String>,
 }
 
 impl VaultTable {
+    /// To be asked wherever runs don't write: `also` would be passed over there.
+    ///
+    /// # Errors
+    /// A usage error that says where it belongs; `place` is the table.
+    pub fn refuse_also(&self, place: &str) -> Result<()> {
+        if self.also.is_empty() {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "{place} has `also`, which means nothing there: it belongs in [vault] of a host that backs up"
+        )))
+    }
+
     /// The key folder: the one that is named, or the table's, or the usual one.
     pub fn key_folder(&self, named: Option<&Path>) -> PathBuf {
         named.or(self.keys.as_deref()).map_or_else(default_folder, Path::to_owned)
@@ -150,6 +165,11 @@ impl TargetArgs {
 }
 
 impl Target {
+    /// Whether it is the same place as another, as far as their settings tell.
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.url == other.url && self.options.endpoint == other.options.endpoint
+    }
+
     /// Opens the store.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 )]
 
 mod add_only;
+mod also;
 mod attacks;
 mod azure;
 mod bad_input;

@@ -127,9 +127,7 @@ impl ReplicateArgs {
         let mut plans = Vec::new();
         for table in tables {
             let plan = self.plan(&table)?;
-            if plan.target.url == source.url
-                && plan.target.options.endpoint == source.options.endpoint
-            {
+            if plan.target.is_at(&source) {
                 return Err(usage(format!("{} can't be a copy of itself", source.url)));
             }
             plans.push(plan);

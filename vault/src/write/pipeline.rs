@@ -24,7 +24,7 @@ use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{ContentWriter, Prepared, length_of};
 use crate::write::journal::{self, Journal};
-use crate::write::known::{Known, Lookup, PackHandle};
+use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::{RunContext, Settings};
 
@@ -63,6 +63,8 @@ pub struct Written {
     pub packs_drained: u64,
     /// Locks that were extended.
     pub locks_extended: u64,
+    /// How it stands with the snapshot at each copy, in the order in which they were joined.
+    pub copies: Vec<AtCopy>,
 }
 
 /// A frame that is being filled.
@@ -84,6 +86,8 @@ pub(super) struct Indexed {
     pub(super) built: BuiltSegment,
     pub(super) version: Option<VersionId>,
     pub(super) lock: Option<Timestamp>,
+    /// What each copy has of it.
+    pub(super) copies: Vec<Option<CopyMemo>>,
 }
 
 /// The first failure of any stage: what the run fails with.
@@ -124,11 +128,12 @@ impl Writer {
     /// # Errors
     /// [`Error`] if that fails, or threads can't be started.
     pub async fn start(
-        context: RunContext,
+        mut context: RunContext,
         settings: &Settings,
         bounds: ChunkBounds,
         mut known: Known,
     ) -> Result<Self, Error> {
+        context.copies = known.copies();
         recover(&context, &mut known).await?;
         let journal = Journal::create(&known.journal_dir())?;
         let failure = Failure::default();
@@ -227,6 +232,7 @@ impl Writer {
             Lookup::Drained => {
                 self.progress.bytes_again.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
+            Lookup::Lacking(copy) => self.known.count_again(copy, bytes.len() as u64),
             Lookup::Unknown => {}
         }
         self.pending.insert(id);
@@ -313,17 +319,18 @@ impl Writer {
     /// Takes segments into account that were stored meanwhile.
     fn take_indexed(&mut self) -> Result<(), Error> {
         while let Ok(indexed) = self.indexed.try_recv() {
-            self.remember(&indexed)?;
+            self.remember(indexed)?;
         }
         Ok(())
     }
 
-    fn remember(&mut self, indexed: &Indexed) -> Result<(), Error> {
-        for row in &indexed.built.blobs {
+    fn remember(&mut self, indexed: Indexed) -> Result<(), Error> {
+        let Indexed { built, version, lock, copies } = indexed;
+        for row in &built.blobs {
             self.pending.remove(&row.id);
         }
-        self.own.insert(indexed.built.id);
-        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock, PackSet::default())
+        self.own.insert(built.id);
+        self.known.stored(&built, version, lock, PackSet::default(), copies)
     }
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
@@ -375,8 +382,12 @@ impl Writer {
         let (segments, locked_until) = this.known.commit(needed, until).await?;
         let (packs_reused, locks_extended) = this.known.counts(&this.own);
         let packs_drained = this.known.packs_drained();
+        let mut copies = Vec::new();
+        for n in 0..this.known.copies().len() {
+            copies.push(this.known.settle(n, &segments, needed, until).await);
+        }
         let written =
-            Written { segments, locked_until, packs_reused, packs_drained, locks_extended };
+            Written { segments, locked_until, packs_reused, packs_drained, locks_extended, copies };
         Ok((written, this.known))
     }
 
@@ -401,6 +412,9 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                 segment.add(note.row.clone(), &note.envelope, note.recipients, &note.frames);
             }
             let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
+            for copy in &context.copies {
+                copy.owe(&built.id, &[], context.retain_until);
+            }
             let stored = context
                 .store
                 .put(
@@ -415,8 +429,10 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                     foreign.insert(number);
                 }
             }
-            known.stored(&built, stored.version, stored.lock.map(|l| l.until), foreign)?;
+            let lock = stored.lock.map(|l| l.until);
+            known.stored(&built, stored.version, lock, foreign, Vec::new())?;
             known.unuse(&built.id);
+            known.give_all_owed().await;
         }
         left.remove();
     }

@@ -60,17 +60,17 @@ pub(super) async fn examine(
     match &target.url {
         TargetUrl::Local { path } => folder(path, &protection, policy, found),
         TargetUrl::S3 { .. } => {
-            clock(store.as_ref(), found);
+            clock(store.as_ref(), "clock", "", found);
             if let Some(mender) = &mender {
                 bucket(&protection, policy, needs, mender, found);
             }
         }
         TargetUrl::Azure { account, container, .. } => {
-            clock(store.as_ref(), found);
+            clock(store.as_ref(), "clock", "", found);
             cloud::container(&protection, policy, account, container, found);
         }
         TargetUrl::Google { bucket, .. } => {
-            clock(store.as_ref(), found);
+            clock(store.as_ref(), "clock", "", found);
             cloud::bucket(&protection, policy, needs, bucket, found);
         }
     }
@@ -114,17 +114,21 @@ fn unreached(error: &anyhow::Error, found: &mut Examination) {
     }
 }
 
-fn clock(store: &dyn Store, found: &mut Examination) {
+/// Whether the host's clock is that of a server; `of` stands before what is said.
+pub(super) fn clock(store: &dyn Store, check: &'static str, of: &str, found: &mut Examination) {
     let Some(offset) = store.clock_offset_ms() else {
-        return found.unchecked("clock", "the server told no time");
+        return found.unchecked(check, format!("{of}the server told no time"));
     };
     let mend = || "systemctl restart systemd-timesyncd        # or: chronyc makestep".to_owned();
     let direction = if offset < 0 { "ahead of" } else { "behind" };
-    let text = format!("this host is {} s {direction} the server", offset.unsigned_abs() / 1_000);
+    let text =
+        format!("{of}this host is {} s {direction} the server", offset.unsigned_abs() / 1_000);
     match offset.unsigned_abs() {
-        ms if ms <= CLOCK_FINE_MS => found.ok("clock", "this host and the server agree"),
-        ms if ms <= CLOCK_BAD_MS => found.warn("clock", text, mend()),
-        _ => found.bad("clock", format!("{text}: no locks are set by such a clock"), mend()),
+        ms if ms <= CLOCK_FINE_MS => {
+            found.ok(check, format!("{of}this host and the server agree"));
+        }
+        ms if ms <= CLOCK_BAD_MS => found.warn(check, text, mend()),
+        _ => found.bad(check, format!("{text}: no locks are set by such a clock"), mend()),
     }
 }
 
