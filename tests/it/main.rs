@@ -37,6 +37,7 @@ mod plugin;
 mod prove;
 mod prune;
 mod replicate;
+mod row_deltas;
 mod support;
 mod terraform;
 mod tidy;

@@ -315,6 +315,12 @@ fn text(outcome: &Outcome) -> String {
             human::bytes(totals.bytes_stored),
             human::count(totals.packs_new, "pack")
         ));
+        if totals.bytes_matched > 0 {
+            out.push_str(&format!(
+                "  matched   {} row by row with the dump before\n",
+                human::bytes(totals.bytes_matched)
+            ));
+        }
         out.push_str(&upkeep(totals));
         let expires = record.retention.expires.strftime("%Y-%m-%d");
         let class = &record.retention.class;

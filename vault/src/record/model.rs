@@ -101,6 +101,10 @@ pub struct Totals {
     /// part of `bytes_new`.
     #[serde(default)]
     pub bytes_again: u64,
+    /// Bytes of streams that were found in the stream before, row by row, and refer to its blobs: neither stored again
+    /// nor part of `bytes_new`.
+    #[serde(default)]
+    pub bytes_matched: u64,
     /// Requests that the run sent to the target until it sealed its record, where the target counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Calls>,

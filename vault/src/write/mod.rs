@@ -11,6 +11,7 @@
 
 mod content;
 mod copy;
+mod delta;
 mod journal;
 mod known;
 mod packer;
@@ -32,6 +33,7 @@ use crate::store::Store;
 
 pub use content::{ContentWriter, Prepared, prepare};
 pub use copy::{Copy, CopySettings, CopyStatus};
+pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use pipeline::{Progress, Trace, Writer, Written};
 

@@ -48,6 +48,8 @@ pub struct Progress {
     pub packs_new: AtomicU64,
     /// Bytes of blobs that the vault held, but in packs that are being drained: they were stored again.
     pub bytes_again: AtomicU64,
+    /// Bytes of streams that were found in the stream before, and refer to its blobs.
+    pub bytes_matched: AtomicU64,
 }
 
 /// What a finished run has written.
@@ -92,6 +94,15 @@ pub(super) struct Indexed {
 
 /// The first failure of any stage: what the run fails with.
 pub(super) type Failure = Arc<Mutex<Option<Error>>>;
+
+/// Where a blob is that a run would refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held {
+    /// On its way: this run stores it.
+    Own,
+    /// Wherever it was found, if it was.
+    Before(Lookup),
+}
 
 /// The entrance of the pipeline. One thread feeds it, in the order in which blobs should lie beside each other.
 pub struct Writer {
@@ -229,11 +240,7 @@ impl Writer {
                 self.known.count(pack, bytes.len() as u64);
                 return Ok(());
             }
-            Lookup::Drained => {
-                self.progress.bytes_again.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            Lookup::Lacking(copy) => self.known.count_again(copy, bytes.len() as u64),
-            Lookup::Unknown => {}
+            why => self.count_again(why, bytes.len() as u64),
         }
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
@@ -251,6 +258,40 @@ impl Writer {
             self.send(kind)?;
         }
         Ok(())
+    }
+
+    /// Whether the vault holds a blob of an earlier content, so that this run may refer to it.
+    pub(super) fn held(&mut self, id: &BlobId) -> Result<Held, Error> {
+        self.take_indexed()?;
+        if self.pending.contains(id) {
+            return Ok(Held::Own);
+        }
+        Ok(Held::Before(self.known.look(id)?))
+    }
+
+    /// Counts bytes of such a blob that would be referred to; answers whether they may be. Else they are stored again.
+    pub(super) fn refer(&mut self, held: Held, bytes: u64) -> bool {
+        match held {
+            Held::Own => {}
+            Held::Before(Lookup::Held(pack)) => self.known.count(pack, bytes),
+            Held::Before(why) => {
+                self.count_again(why, bytes);
+                return false;
+            }
+        }
+        self.progress.bytes_matched.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Counts bytes that are stored although the vault has had them, by why they are.
+    fn count_again(&mut self, why: Lookup, bytes: u64) {
+        match why {
+            Lookup::Drained => {
+                self.progress.bytes_again.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Lookup::Lacking(copy) => self.known.count_again(copy, bytes),
+            Lookup::Held(_) | Lookup::Unknown => {}
+        }
     }
 
     /// Stores the chunks of a small file that was prepared by another thread.

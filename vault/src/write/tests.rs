@@ -3,6 +3,7 @@
 mod again;
 mod content;
 mod copies;
+mod delta;
 mod draining;
 mod failing;
 
@@ -93,6 +94,8 @@ struct Run {
     new: u64,
     /// Bytes that were stored again since their packs are drained.
     again: u64,
+    /// Bytes that were found in the stream before.
+    matched: u64,
 }
 
 struct Reader {
@@ -159,26 +162,36 @@ impl Bench {
         self.run_for(whom, files, LONG).await
     }
 
-    /// A whole run as the agent makes it, with a record at its end.
     async fn run_for(
         &mut self,
         whom: &Reader,
         files: &Files,
         kept: SignedDuration,
     ) -> Result<Run, Error> {
+        let files = files.clone();
+        let feed = move |writer: &mut Writer| Ok((add_files(writer, files)?, ()));
+        Ok(self.run_of(whom, kept, feed).await?.0)
+    }
+
+    /// A whole run as the agent makes it, of what `feed` adds, with a record at its end.
+    async fn run_of<T: Send + 'static>(
+        &mut self,
+        whom: &Reader,
+        kept: SignedDuration,
+        feed: impl FnOnce(&mut Writer) -> Result<(Vec<Entry>, T), Error> + Send + 'static,
+    ) -> Result<(Run, T), Error> {
         let started = self.now();
-        let writer = self.writer(&whom.recipients, kept).await?;
+        let mut writer = self.writer(&whom.recipients, kept).await?;
         let progress = writer.progress();
-        let (writer, entries) = feed(writer, files.clone()).await?;
-        let (writer, root) = blocking(move || {
-            let mut writer = writer;
+        let (writer, root, fed) = blocking(move || {
+            let (entries, fed) = feed(&mut writer)?;
             let mut tree = TreeBuilder::default();
             let mut keep = |bytes: &[u8]| writer.add(BlobKind::Tree, bytes);
             for entry in &entries {
                 tree.add(entry, &mut keep)?;
             }
             let root = tree.finish(&mut keep)?;
-            Ok::<_, Error>((writer, root))
+            Ok::<_, Error>((writer, root, fed))
         })
         .await?;
         let needed = started + kept;
@@ -230,7 +243,8 @@ impl Bench {
         }
         let new = progress.bytes_new.load(Ordering::Relaxed);
         let again = progress.bytes_again.load(Ordering::Relaxed);
-        Ok(Run { key: sealed.key, written, new, again })
+        let matched = progress.bytes_matched.load(Ordering::Relaxed);
+        Ok((Run { key: sealed.key, written, new, again, matched }, fed))
     }
 
     async fn open(&self, whom: &Reader, key: &RecordKey) -> Result<SnapshotReader, Error> {
@@ -286,17 +300,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Adds files as the thread that reads sources does.
-async fn feed(mut writer: Writer, mut files: Files) -> Result<(Writer, Vec<Entry>), Error> {
+async fn feed(mut writer: Writer, files: Files) -> Result<(Writer, Vec<Entry>), Error> {
+    blocking(move || add_files(&mut writer, files).map(|entries| (writer, entries))).await
+}
+
+fn add_files(writer: &mut Writer, mut files: Files) -> Result<Vec<Entry>, Error> {
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    blocking(move || {
-        let mut entries = Vec::new();
-        for (name, parts) in &files {
-            let content = add(&mut writer, parts)?;
-            entries.push(entry(name, EntryKind::File(content))?);
-        }
-        Ok((writer, entries))
-    })
-    .await
+    let file =
+        |(name, parts): &(String, Vec<Part>)| entry(name, EntryKind::File(add(writer, parts)?));
+    files.iter().map(file).collect()
 }
 
 fn add(writer: &mut Writer, parts: &[Part]) -> Result<Content, Error> {
