@@ -23,10 +23,11 @@ use keephold_vault::record::{
 };
 use keephold_vault::store::{LockMode, ObjectKey, Strength};
 use keephold_vault::tree::TreeRoot;
-use keephold_vault::write::{Known, RunContext, Settings, Writer, Written};
+use keephold_vault::write::{AtCopy, Copy, Known, RunContext, Settings, Writer, Written};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{Job, Source};
+use crate::copies;
 use crate::notes::Notes;
 use crate::open::OpenVault;
 use crate::prices::Prices;
@@ -45,6 +46,7 @@ const ATTEMPTS: u32 = 2;
 /// Who runs a job, and for how long evidence is kept.
 pub(crate) struct Runner<'a> {
     pub(crate) vault: &'a OpenVault,
+    pub(crate) copies: &'a [Arc<Copy>],
     pub(crate) host: String,
     pub(crate) evidence: SignedDuration,
     pub(crate) prices: Prices,
@@ -100,6 +102,7 @@ impl Runner<'_> {
         let counters = Arc::new(Counters::default());
         let mut totals = Totals::default();
         let calls_before = self.vault.store.calls();
+        self.copies.iter().for_each(|copy| copy.begin());
         let (retention, keep, decided) = self.retention(job, started).await?;
         let result = match decided {
             Ok(()) => self.store(job, &retention, keep, &mut notes, &counters, &mut totals).await,
@@ -115,6 +118,8 @@ impl Runner<'_> {
             let text = keephold_cli::exit::render(error);
             notes.add(Level::Error, "run_failed", text.trim_start_matches("error: ").trim_end());
         }
+        let at_copies: &[AtCopy] = stored.as_ref().map_or(&[], |stored| &stored.written.copies);
+        let copies = copies::report(self.copies, at_copies, &mut notes);
         fill_totals(&mut totals, &counters, &notes, stored.as_ref());
         totals.calls =
             self.vault.store.calls().zip(calls_before).map(|(now, before)| now.since(&before));
@@ -134,6 +139,7 @@ impl Runner<'_> {
             source,
             totals,
             snapshot,
+            copies,
             ..leave::failed(&self.vault.keys, &self.host, job, started, retention)
         };
         self.leave(record).await
@@ -248,6 +254,7 @@ impl Runner<'_> {
         )
         .await
         .context("reading the vault's index")?;
+        known.join(self.copies).await;
         known.plan_draining(&job.name, retention.expires, until)?;
         let context = RunContext::new(
             vault.store.clone(),
@@ -291,6 +298,9 @@ impl Runner<'_> {
                 .extend(&key, vault.config_version.as_ref(), until)
                 .await
                 .context("locking vault.json")?;
+        }
+        for copy in self.copies {
+            copy.lock_config(retention.evidence_until.max(until)).await;
         }
         tokio::task::spawn_blocking(move || leaves.keep(&mut known)).await?;
         Ok(Stored { root, written, source })

@@ -24,7 +24,7 @@ use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{ContentWriter, Prepared, length_of};
 use crate::write::journal::{self, Journal};
-use crate::write::known::{Known, Lookup, PackHandle};
+use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::{RunContext, Settings};
 
@@ -65,6 +65,8 @@ pub struct Written {
     pub packs_drained: u64,
     /// Locks that were extended.
     pub locks_extended: u64,
+    /// How it stands with the snapshot at each copy, in the order in which they were joined.
+    pub copies: Vec<AtCopy>,
 }
 
 /// A frame that is being filled.
@@ -86,6 +88,8 @@ pub(super) struct Indexed {
     pub(super) built: BuiltSegment,
     pub(super) version: Option<VersionId>,
     pub(super) lock: Option<Timestamp>,
+    /// What each copy has of it.
+    pub(super) copies: Vec<Option<CopyMemo>>,
 }
 
 /// The first failure of any stage: what the run fails with.
@@ -135,11 +139,12 @@ impl Writer {
     /// # Errors
     /// [`Error`] if that fails, or threads can't be started.
     pub async fn start(
-        context: RunContext,
+        mut context: RunContext,
         settings: &Settings,
         bounds: ChunkBounds,
         mut known: Known,
     ) -> Result<Self, Error> {
+        context.copies = known.copies();
         recover(&context, &mut known).await?;
         let journal = Journal::create(&known.journal_dir())?;
         let failure = Failure::default();
@@ -235,10 +240,7 @@ impl Writer {
                 self.known.count(pack, bytes.len() as u64);
                 return Ok(());
             }
-            Lookup::Drained => {
-                self.progress.bytes_again.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            Lookup::Unknown => {}
+            why => self.count_again(why, bytes.len() as u64),
         }
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
@@ -272,14 +274,24 @@ impl Writer {
         match held {
             Held::Own => {}
             Held::Before(Lookup::Held(pack)) => self.known.count(pack, bytes),
-            Held::Before(Lookup::Drained) => {
-                self.progress.bytes_again.fetch_add(bytes, Ordering::Relaxed);
+            Held::Before(why) => {
+                self.count_again(why, bytes);
                 return false;
             }
-            Held::Before(Lookup::Unknown) => return false,
         }
         self.progress.bytes_matched.fetch_add(bytes, Ordering::Relaxed);
         true
+    }
+
+    /// Counts bytes that are stored although the vault has had them, by why they are.
+    fn count_again(&mut self, why: Lookup, bytes: u64) {
+        match why {
+            Lookup::Drained => {
+                self.progress.bytes_again.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Lookup::Lacking(copy) => self.known.count_again(copy, bytes),
+            Lookup::Held(_) | Lookup::Unknown => {}
+        }
     }
 
     /// Stores the chunks of a small file that was prepared by another thread.
@@ -348,17 +360,18 @@ impl Writer {
     /// Takes segments into account that were stored meanwhile.
     fn take_indexed(&mut self) -> Result<(), Error> {
         while let Ok(indexed) = self.indexed.try_recv() {
-            self.remember(&indexed)?;
+            self.remember(indexed)?;
         }
         Ok(())
     }
 
-    fn remember(&mut self, indexed: &Indexed) -> Result<(), Error> {
-        for row in &indexed.built.blobs {
+    fn remember(&mut self, indexed: Indexed) -> Result<(), Error> {
+        let Indexed { built, version, lock, copies } = indexed;
+        for row in &built.blobs {
             self.pending.remove(&row.id);
         }
-        self.own.insert(indexed.built.id);
-        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock, PackSet::default())
+        self.own.insert(built.id);
+        self.known.stored(&built, version, lock, PackSet::default(), copies)
     }
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
@@ -410,8 +423,12 @@ impl Writer {
         let (segments, locked_until) = this.known.commit(needed, until).await?;
         let (packs_reused, locks_extended) = this.known.counts(&this.own);
         let packs_drained = this.known.packs_drained();
+        let mut copies = Vec::new();
+        for n in 0..this.known.copies().len() {
+            copies.push(this.known.settle(n, &segments, needed, until).await);
+        }
         let written =
-            Written { segments, locked_until, packs_reused, packs_drained, locks_extended };
+            Written { segments, locked_until, packs_reused, packs_drained, locks_extended, copies };
         Ok((written, this.known))
     }
 
@@ -436,6 +453,9 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                 segment.add(note.row.clone(), &note.envelope, note.recipients, &note.frames);
             }
             let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
+            for copy in &context.copies {
+                copy.owe(&built.id, &[], context.retain_until);
+            }
             let stored = context
                 .store
                 .put(
@@ -450,8 +470,10 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                     foreign.insert(number);
                 }
             }
-            known.stored(&built, stored.version, stored.lock.map(|l| l.until), foreign)?;
+            let lock = stored.lock.map(|l| l.until);
+            known.stored(&built, stored.version, lock, foreign, Vec::new())?;
             known.unuse(&built.id);
+            known.give_all_owed().await;
         }
         left.remove();
     }

@@ -2,6 +2,7 @@
 
 mod again;
 mod content;
+mod copies;
 mod delta;
 mod draining;
 mod failing;
@@ -82,6 +83,8 @@ struct Bench {
     seq: u64,
     /// How many days after today runs take place, where it is told; and then packs are drained.
     day: Option<i64>,
+    /// A copy that runs write to as well.
+    also: Option<copies::Second>,
 }
 
 struct Run {
@@ -113,7 +116,7 @@ impl Bench {
         let (bytes, _) = config.to_bytes().unwrap();
         store.put(&ObjectKey::vault_config(), bytes.into(), Timestamp::now() + LONG).await.unwrap();
         let cache = tempfile::tempdir().unwrap();
-        Self { store, config, secret, cache, locks, seq: 0, day: None }
+        Self { store, config, secret, cache, locks, seq: 0, day: None, also: None }
     }
 
     async fn in_memory() -> (Self, Arc<MemoryStore>) {
@@ -132,6 +135,9 @@ impl Bench {
             self.locks,
         )
         .await?;
+        if let Some(also) = &self.also {
+            known.join(&[also.open(&self.config).await]).await;
+        }
         let needed = self.now() + kept;
         let until = needed + self.slack(kept);
         if self.day.is_some() {
@@ -223,12 +229,18 @@ impl Bench {
             source: None,
             totals: Totals::default(),
             snapshot: Some(snapshot),
+            copies: Vec::new(),
         };
         let keys = RunKeys::for_record(self.config.id, self.secret.clone())?;
         let envelope = envelope::seal(&keys, &whom.recipients)?;
         let signing = SigningKey::generate("db1")?;
         let sealed = record::seal(&record, self.config.id, &self.secret, &envelope, &signing)?;
-        self.store.put(&sealed.key.object()?, sealed.bytes.into(), needed).await?;
+        match &self.also {
+            Some(also) => also.leave(&*self.store, &sealed, needed, &written.copies).await?,
+            None => {
+                self.store.put(&sealed.key.object()?, sealed.bytes.into(), needed).await?;
+            }
+        }
         let new = progress.bytes_new.load(Ordering::Relaxed);
         let again = progress.bytes_again.load(Ordering::Relaxed);
         let matched = progress.bytes_matched.load(Ordering::Relaxed);
@@ -244,19 +256,7 @@ impl Bench {
 
     /// Reads a snapshot back and holds it against what went in; the record alone says where everything lies.
     async fn compare(&self, whom: &Reader, key: &RecordKey, files: &Files) {
-        let reader = self.open(whom, key).await.unwrap();
-        let mut entries = reader.entries(Selection::all());
-        let mut wanted = files.clone();
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, parts) in wanted {
-            let found = entries.next().await.unwrap().unwrap();
-            assert_eq!(found.path.to_string(), name);
-            let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
-            assert!(content.is_sound(), "{name}");
-            let bytes = bytes_of(&reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
-            assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
-        }
-        assert!(entries.next().await.is_none());
+        same(&self.open(whom, key).await.unwrap(), files).await;
     }
 
     fn cached(&self, sub: &str) -> Vec<PathBuf> {
@@ -265,6 +265,22 @@ impl Bench {
         found.sort();
         found
     }
+}
+
+/// Reads a snapshot back and holds it against what went in.
+async fn same(reader: &SnapshotReader, files: &Files) {
+    let mut entries = reader.entries(Selection::all());
+    let mut wanted = files.clone();
+    wanted.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, parts) in wanted {
+        let found = entries.next().await.unwrap().unwrap();
+        assert_eq!(found.path.to_string(), name);
+        let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
+        assert!(content.is_sound(), "{name}");
+        let bytes = bytes_of(reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
+    }
+    assert!(entries.next().await.is_none());
 }
 
 async fn bytes_of(reader: &SnapshotReader, content: &Content) -> Result<Vec<u8>, Error> {
