@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod notes;
 mod open;
+mod performance;
 mod prices;
 mod reading;
 mod retention;
@@ -46,6 +47,7 @@ enum Command {
     Keys(Box<commands::keys::KeysArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
     Doctor(Box<commands::doctor::DoctorArgs>),
+    Benchmark(Box<commands::benchmark::BenchmarkArgs>),
     Policy(commands::policy::PolicyArgs),
 }
 
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
             Command::Keys(args) => commands::keys::run(&args),
             Command::CheckConfig(args) => commands::check_config::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args).await,
+            Command::Benchmark(args) => commands::benchmark::run(&args).await,
             Command::Policy(args) => commands::policy::run(&args),
         }
     });

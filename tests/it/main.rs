@@ -29,6 +29,7 @@ mod plugin;
 mod prove;
 mod prune;
 mod replicate;
+mod requests;
 mod support;
 mod terraform;
 mod tidy;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::ids::ContentHash;
-use crate::read::{ExtentStream, ReadSettings, SnapshotReader, Task, blocking};
+use crate::read::{ExtentStream, FETCHES, Fetched, ReadSettings, SnapshotReader, Task, blocking};
 
 /// Most extents fetched together.
 pub(crate) const BATCH_EXTENTS_MAX: usize = 8192;
@@ -34,6 +34,10 @@ pub struct ContentReader {
 struct Source {
     reader: SnapshotReader,
     extents: ExtentStream,
+    /// Batches that are on their way, the next one first.
+    fetching: VecDeque<(Vec<Extent>, Task<Result<Fetched, Error>>)>,
+    /// Whether all extents are on their way.
+    ended: bool,
     check: HashCheck,
 }
 
@@ -89,7 +93,9 @@ impl HashCheck {
 impl ContentReader {
     pub(crate) fn new(reader: SnapshotReader, content: &Content) -> Self {
         let extents = reader.extents(content);
-        let source = Source { reader, extents, check: HashCheck::new(content) };
+        let fetching = VecDeque::new();
+        let check = HashCheck::new(content);
+        let source = Source { reader, extents, fetching, ended: false, check };
         Self { ready: VecDeque::new(), ahead: Some(Task::spawn(source.batch())) }
     }
 
@@ -122,18 +128,33 @@ impl Source {
         (self, batch)
     }
 
-    async fn read(&mut self) -> Result<Batch, Error> {
+    /// Sends for the extents of the next batch.
+    async fn send(&mut self) -> Result<(), Error> {
         let ReadSettings { batch_bytes, .. } = *self.reader.settings();
-        let (mut extents, mut bytes, mut last) = (Vec::new(), 0, false);
+        let (mut extents, mut bytes) = (Vec::new(), 0);
         while bytes < batch_bytes as u64 && extents.len() < BATCH_EXTENTS_MAX {
             let Some(extent) = self.extents.next().await.transpose()? else {
-                last = true;
+                self.ended = true;
                 break;
             };
             bytes += extent.blob().map_or(0, |_| extent.length());
             extents.push(extent);
         }
-        let fetched = self.reader.fetch(&extents).await?;
+        let (reader, wanted) = (self.reader.clone(), extents.clone());
+        let task = Task::spawn(async move { reader.fetch(&wanted).await });
+        self.fetching.push_back((extents, task));
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Batch, Error> {
+        while !self.ended && self.fetching.len() < FETCHES {
+            self.send().await?;
+        }
+        let (extents, fetched) = match self.fetching.pop_front() {
+            Some((extents, task)) => (extents, task.join().await??),
+            None => (Vec::new(), Fetched::default()),
+        };
+        let last = self.ended && self.fetching.is_empty();
         let mut pieces = VecDeque::with_capacity(extents.len());
         for extent in &extents {
             let data = fetched.extent(extent)?;

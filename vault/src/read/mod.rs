@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`vault`](Vault), `versions`, [`notes`](Note) | the vault, and reading through delete markers and overwrites |
 //! | [`opener`](Opener) | from envelopes to keys |
-//! | [`snapshot`](SnapshotReader), `index`, `fetch`, `cache` | from a blob's id to its checked bytes |
+//! | [`snapshot`](SnapshotReader), `index`, `order`, `fetch`, `cache` | from a blob's id to its checked bytes |
 //! | [`walk`](EntryStream), [`search`](Listing), [`select`](Selection) | entries: all, some, one, one folder's |
 //! | [`extents`](ExtentStream), [`content`](ContentReader) | the bytes of one file or stream |
 //! | [`compare`](Differences) | what differs between two snapshots |
@@ -30,6 +30,7 @@ mod frames;
 mod index;
 mod notes;
 mod opener;
+mod order;
 pub mod restore;
 mod search;
 mod segment;
@@ -57,6 +58,10 @@ pub use walk::EntryStream;
 
 const MIB: usize = 1 << 20;
 
+/// Batches on their way at once: while the answers to one come in, those to the next are awaited. With batches of 16 MiB
+/// that fills a line of 1 Gbit/s up to a latency of 130 ms.
+const FETCHES: usize = 2;
+
 /// What bounds the memory and the requests of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadSettings {
@@ -66,7 +71,7 @@ pub struct ReadSettings {
     pub frame_cache_bytes: usize,
     /// Bytes of index blocks that are kept for the next search.
     pub index_cache_bytes: usize,
-    /// About how many bytes of contents make a batch; up to three batches are held at once.
+    /// About how many bytes of contents make a batch; up to four batches are held at once.
     pub batch_bytes: usize,
     /// Threads that open and expand frames, and as many that write restored files.
     pub threads: usize,

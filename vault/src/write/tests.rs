@@ -4,6 +4,7 @@ mod again;
 mod content;
 mod draining;
 mod failing;
+mod many;
 
 use std::collections::HashMap;
 use std::fs;
