@@ -14,6 +14,7 @@ mod add_only;
 mod attacks;
 mod azure;
 mod bad_input;
+mod benchmark;
 mod classes;
 mod come_back;
 mod damage;

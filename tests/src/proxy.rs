@@ -28,6 +28,9 @@ pub struct Line {
     busy_until: [Mutex<Option<Instant>>; 2],
 }
 
+/// How much of a line's time buffers bridge.
+const BUFFERED: Duration = Duration::from_millis(100);
+
 /// A direction of a line.
 #[derive(Debug, Clone, Copy)]
 enum Way {
@@ -49,7 +52,9 @@ impl Line {
                 self.busy_until[way as usize].lock().unwrap_or_else(PoisonError::into_inner);
             #[expect(clippy::cast_precision_loss, reason = "pieces are short")]
             let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_s);
-            let free = busy.map_or(now, |until| until.max(now));
+            // What sockets and switches buffer keeps a line busy while a program waits for its turn on a full CPU.
+            let free =
+                busy.map_or(now, |until| until.max(now.checked_sub(BUFFERED).unwrap_or(now)));
             *busy.insert(free + takes)
         };
         std::thread::sleep(passed.saturating_duration_since(now));

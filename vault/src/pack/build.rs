@@ -76,6 +76,11 @@ impl PackBuilder {
         self.bytes.len() >= PACK_TARGET || self.blobs >= PACK_BLOBS
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.footer.frames.is_empty()
+    }
+
     /// Seals the footer and names the pack.
     pub(crate) fn finish(mut self) -> Result<BuiltPack, Error> {
         let start = self.bytes.len();

@@ -41,7 +41,8 @@ impl Order {
             let before = start.checked_sub(n).filter(|_| n > 0);
             [after, before].into_iter().flatten()
         });
-        recent.into_iter().chain(outward.filter(move |at| !known.contains(at)))
+        let recent = recent.into_iter().filter(move |&at| at < count);
+        recent.chain(outward.filter(move |at| !known.contains(at)))
     }
 
     /// Something of `kind` was found in a segment.

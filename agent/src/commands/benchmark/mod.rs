@@ -30,7 +30,7 @@ use crate::performance::Performance;
 /// seconds, past the page cache where the system allows it; each step of a backup runs alone over some of that data, in
 /// memory; and the vault's target answers small and large reads.
 ///
-/// Nothing is written unless --write is given. Then at most 400 MiB of random bytes are, as packs that no index names.
+/// Nothing is written unless --write is given. Then at most 250 MiB of random bytes are, as packs that no index names.
 /// This host can't delete them: they are locked for 15 minutes, and lie in the vault until `keephold prune` takes them
 /// (from a week on, unless its --grace is shorter). From a folder (file:///path) they are deleted at once.
 ///

@@ -4,7 +4,7 @@ use super::*;
 use crate::tree::TreePath;
 
 /// More than one segment of data holds, however small the files are.
-const FILES: usize = 600_000;
+const FILES: usize = 350_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_of_very_many_takes_few_requests() {
