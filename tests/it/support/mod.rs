@@ -4,6 +4,7 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod s3;
 pub(crate) mod site;
+pub(crate) mod thief;
 pub(crate) mod tree;
 pub(crate) mod verify;
 

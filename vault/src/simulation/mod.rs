@@ -21,8 +21,9 @@ use world::World;
 const SEEDS: u64 = 1_000;
 /// Steps of a seed, eight hours each on average: a month, in which each host runs some ten times …
 const STEPS: u32 = 100;
-/// … and of each tenth seed: five months.
+/// … of each tenth seed, five months, and of each hundredth, two years of daily runs.
 const STEPS_LONG: u32 = 450;
+const STEPS_LONGEST: u32 = 2_200;
 
 /// Chance, the same for the same seed (splitmix64: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 /// generators").
@@ -87,7 +88,11 @@ fn simulate(seed: u64) -> Happened {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut world = World::new(seed).await;
-        let steps = if seed.is_multiple_of(10) { STEPS_LONG } else { STEPS };
+        let steps = match seed {
+            _ if seed.is_multiple_of(100) => STEPS_LONGEST,
+            _ if seed.is_multiple_of(10) => STEPS_LONG,
+            _ => STEPS,
+        };
         for _ in 0..steps {
             world.step().await;
         }

@@ -1,0 +1,67 @@
+//! What somebody does who has all that a host has (its keys, its credential), without its program.
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use keephold_vault::config::VaultConfig;
+use keephold_vault::envelope::{self, Recipients, RunKeys};
+use keephold_vault::ids::RecordHash;
+use keephold_vault::keys::VaultSecret;
+use keephold_vault::record::{Record, RecordKey, seal};
+use keephold_vault::sign::SigningKey;
+use keephold_vault::store::{LockPolicy, ObjectKey, Secret, TargetOptions, TargetUrl, open_store};
+use serde_json::Value;
+
+use super::Site;
+
+/// Signs `count` more runs that show the same snapshot as the last one, of which `backup --json` printed `last`, and
+/// stores their records, numbered, chained and locked as the host's own are.
+pub(crate) fn repeats(site: &Site, last: &Value, count: u64) {
+    let [id, secret] = site.credential.clone().expect("a site on a server");
+    let options = TargetOptions {
+        endpoint: site.endpoint.clone(),
+        allow_http: true,
+        region: Some("us-east-1".into()),
+        access_key_id: Some(id),
+        secret_access_key: Some(Secret::new(secret)),
+        lock: LockPolicy::Compliance,
+        ..TargetOptions::default()
+    };
+    let url = TargetUrl::parse(&site.url).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = open_store(&url, &options, &|_| None).unwrap();
+        let config = store.get(&ObjectKey::vault_config(), None, 1 << 16).await.unwrap();
+        let vault = VaultConfig::read(&config, None).unwrap().id;
+        let key = |name: &str| std::fs::read_to_string(site.path("keys").join(name)).unwrap();
+        let secret = VaultSecret::from_text(&key("vault.secret")).unwrap();
+        let signing = SigningKey::from_openssh(&key("signing_key")).unwrap();
+        let recipients = Recipients::parse(&key("recipients")).unwrap();
+
+        let mut record: Record = serde_json::from_value(last.clone()).unwrap();
+        let stored: RecordKey = last["record"].as_str().unwrap().parse().unwrap();
+        let bytes = store.get(&stored.object().unwrap(), None, 1 << 20).await.unwrap();
+        let mut before = RecordHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        let mut puts = tokio::task::JoinSet::new();
+        for _ in 0..count {
+            record.seq += 1;
+            record.previous = Some(before);
+            record.started += SignedDuration::from_millis(1);
+            record.finished += SignedDuration::from_millis(1);
+            let keys = RunKeys::for_record(vault, secret.clone()).unwrap();
+            let envelope = envelope::seal(&keys, &recipients).unwrap();
+            let sealed = seal(&record, vault, &secret, &envelope, &signing).unwrap();
+            before = sealed.hash;
+            let (store, key) = (store.clone(), sealed.key.object().unwrap());
+            let until = record.retention.evidence_until;
+            if puts.len() == 16 {
+                puts.join_next().await.unwrap().unwrap();
+            }
+            puts.spawn(async move {
+                store.put(&key, Bytes::from(sealed.bytes), until).await.unwrap();
+            });
+        }
+        while let Some(put) = puts.join_next().await {
+            put.unwrap();
+        }
+    });
+}
