@@ -58,9 +58,9 @@ pub use walk::EntryStream;
 
 const MIB: usize = 1 << 20;
 
-/// Batches on their way at once: while the answers to one come in, those to the next are awaited. With batches of 16 MiB
+/// Batches on their way at once: while the answers to one come in, those to the next are awaited. With batches of 8 MiB
 /// that fills a line of 1 Gbit/s up to a latency of 130 ms.
-const FETCHES: usize = 2;
+const FETCHES: usize = 3;
 
 /// What bounds the memory and the requests of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +71,21 @@ pub struct ReadSettings {
     pub frame_cache_bytes: usize,
     /// Bytes of index blocks that are kept for the next search.
     pub index_cache_bytes: usize,
-    /// About how many bytes of contents make a batch; up to four batches are held at once.
+    /// About how many bytes of contents make a batch; up to five batches are held at once.
     pub batch_bytes: usize,
     /// Threads that open and expand frames, and as many that write restored files.
     pub threads: usize,
 }
 
 impl Default for ReadSettings {
-    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 48, and what allocators keep.
+    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 40, and what allocators keep.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             requests: 4,
             frame_cache_bytes: 24 * MIB,
             index_cache_bytes: 32 * MIB,
-            batch_bytes: 16 * MIB,
+            batch_bytes: 8 * MIB,
             threads: threads.clamp(2, 8),
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! entries ─▶ plan (batches of whole and part files) ─▶ fetch (few large requests) ─▶ write (several threads)
 //! ```
-//! At most four batches are held at once, two of them on their way. What is wrong with one file never stops the others.
+//! At most five batches are held at once, three of them on their way. What is wrong with one file never stops the others.
 
 mod plan;
 mod write;
