@@ -35,11 +35,13 @@ struct Source {
     reader: SnapshotReader,
     extents: ExtentStream,
     /// Batches that are on their way, the next one first.
-    fetching: VecDeque<(Vec<Extent>, Task<Result<Fetched, Error>>)>,
+    fetching: VecDeque<(Vec<Extent>, Fetching)>,
     /// Whether all extents are on their way.
     ended: bool,
     check: HashCheck,
 }
+
+type Fetching = Task<Result<Fetched, Error>>;
 
 #[derive(Debug, Default)]
 struct Batch {

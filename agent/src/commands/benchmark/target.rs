@@ -60,10 +60,10 @@ pub(super) async fn measure(
 ) -> Result<()> {
     latency(&**store, figures).await?;
     let mut written = Vec::new();
-    if let Some(writing) = writing {
-        if let Err(error) = write(target, writing, settings, figures, &mut written).await {
-            figures.missing.push(format!("writing to the target: {error:#}"));
-        }
+    if let Some(writing) = writing
+        && let Err(error) = write(target, writing, settings, figures, &mut written).await
+    {
+        figures.missing.push(format!("writing to the target: {error:#}"));
     }
     let read = read_rounds(&**store, settings, figures, &written).await;
     // Whatever came of the rest.
