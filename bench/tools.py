@@ -64,6 +64,8 @@ TOOLS = [
                  "{state}/keys/carry-off/restore.agekey", "latest"],
         dump=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
               "--keys", "{state}/keys", "--postgres", "{dsn}"],
+        restore_dump=["keephold", "dump", "--vault", "file://{vault}", "--identity",
+                      "{state}/keys/carry-off/restore.agekey", "latest", "shop"],
         env={"KEEPHOLD_CACHE": "{state}/cache"},
         note="zstd 3, AES-256-GCM; signs and locks what it writes",
     ),

@@ -13,7 +13,7 @@
 //! | [`opener`](Opener) | from envelopes to keys |
 //! | [`snapshot`](SnapshotReader), `index`, `order`, `fetch`, `cache` | from a blob's id to its checked bytes |
 //! | [`walk`](EntryStream), [`search`](Listing), [`select`](Selection) | entries: all, some, one, one folder's |
-//! | [`extents`](ExtentStream), [`content`](ContentReader) | the bytes of one file or stream |
+//! | [`extents`](ExtentStream), [`content`](ContentReader), `join` | the bytes of one file or stream |
 //! | [`compare`](Differences) | what differs between two snapshots |
 //! | [`restore`] | many files at once |
 //!
@@ -28,6 +28,7 @@ mod extents;
 mod fetch;
 mod frames;
 mod index;
+mod join;
 mod notes;
 mod opener;
 mod order;

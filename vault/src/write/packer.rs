@@ -15,11 +15,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
 use crate::limits::SEGMENT_BLOBS_MAX;
 use crate::pack::{BlobKind, PackBuilder};
 use crate::store::ObjectKey;
 use crate::write::RunContext;
+use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
 use crate::write::pipeline::{Failure, Frame, Indexed, Progress, fail};
@@ -45,8 +47,10 @@ pub(super) struct Packer {
     segment: SegmentBuilder,
     /// Frames of nodes and lists that wait for a pack.
     nodes: Vec<Frame>,
-    /// Packs of such frames that no segment describes yet.
-    node_packs: Vec<Note>,
+    /// Packs of such frames that no segment describes yet, and what became of each at each copy.
+    node_packs: Vec<(Note, Vec<At>)>,
+    /// What became of the segment's packs at each copy.
+    at_copies: Vec<(PackId, Vec<At>)>,
     journal: Journal,
     indexed: Sender<Indexed>,
     progress: Arc<Progress>,
@@ -64,6 +68,7 @@ enum Shelf {
 struct Uploaded {
     shelf: Shelf,
     note: Note,
+    at_copies: Vec<At>,
     buffer: Option<Vec<u8>>,
 }
 
@@ -85,6 +90,7 @@ impl Packer {
             segment: SegmentBuilder::default(),
             nodes: Vec::new(),
             node_packs: Vec::new(),
+            at_copies: Vec::new(),
             journal,
             indexed,
             progress,
@@ -153,7 +159,7 @@ impl Packer {
         while !self.uploads.is_empty() {
             self.await_upload()?;
         }
-        let node_blobs: usize = self.node_packs.iter().map(Note::blobs).sum();
+        let node_blobs: usize = self.node_packs.iter().map(|(note, _)| note.blobs()).sum();
         if self.segment.blobs() + node_blobs > SMALL_SEGMENT_BLOBS {
             self.store_segment()?;
         }
@@ -188,10 +194,12 @@ impl Packer {
         let upload = async move {
             let size = u32::try_from(built.bytes.len()).map_err(|e| Error::damaged("a pack", e))?;
             let body = Bytes::from(built.bytes);
-            let stored = context
-                .store
-                .put(&ObjectKey::pack(&built.id), body.clone(), context.retain_until)
-                .await?;
+            let (key, until) = (ObjectKey::pack(&built.id), context.retain_until);
+            let copies = &context.copies;
+            let copies = copies.iter().map(|copy| copy.put_pack(&built.id, body.clone(), until));
+            let stored = context.store.put(&key, body.clone(), until);
+            let (stored, at_copies) = futures::join!(stored, futures::future::join_all(copies));
+            let stored = stored?;
             let row = PackRow {
                 id: built.id,
                 size,
@@ -204,7 +212,7 @@ impl Packer {
             let buffer = body.try_into_mut().ok().map(Vec::from);
             let recipients = context.recipients;
             let note = Note { row, envelope, recipients, frames: built.frames };
-            Ok(Uploaded { shelf, note, buffer })
+            Ok(Uploaded { shelf, note, at_copies, buffer })
         };
         self.uploads.spawn_on(upload, &self.runtime);
         Ok(())
@@ -212,7 +220,7 @@ impl Packer {
 
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { shelf, note, buffer } =
+        let Uploaded { shelf, note, at_copies, buffer } =
             done.map_err(|e| Error::Stopped(e.to_string()))??;
         self.lanes.arrived(u64::from(note.row.size), Instant::now());
         // One at a time is needed again; more are what fewer lanes no longer take.
@@ -223,13 +231,14 @@ impl Packer {
         self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
         self.journal.add(&note)?;
         if shelf == Shelf::Nodes {
-            self.node_packs.push(note);
+            self.node_packs.push((note, at_copies));
             if self.node_packs.len() >= SEGMENT_PACKS {
                 self.store_segment()?;
                 self.store_nodes_segment()?;
             }
             return Ok(());
         }
+        self.at_copies.push((note.row.id, at_copies));
         self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
         let enough = SEGMENT_PACKS.max(usize::try_from(stored / 8).unwrap_or(usize::MAX));
         if self.segment.packs() >= enough || self.segment.blobs() >= SEGMENT_BLOBS {
@@ -241,21 +250,34 @@ impl Packer {
     /// Stores a segment of the packs of data so far.
     fn store_segment(&mut self) -> Result<(), Error> {
         let segment = std::mem::take(&mut self.segment);
+        let at_copies = std::mem::take(&mut self.at_copies);
         if segment.packs() == 0 {
             return Ok(());
         }
         let context = &self.context;
         let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
-        let key = ObjectKey::segment(&built.id);
-        let put = context.store.put(&key, built.bytes.clone(), context.retain_until);
+        let (key, until) = (ObjectKey::segment(&built.id), context.retain_until);
+        let body = built.bytes.clone();
+        let at = |n: usize| -> Vec<(PackId, At)> {
+            at_copies.iter().filter_map(|(id, at)| Some((*id, at.get(n)?.clone()))).collect()
+        };
+        for (n, copy) in context.copies.iter().enumerate() {
+            copy.owe(&built.id, &at(n), until);
+        }
+        let put = context.store.put(&key, body.clone(), until);
         let stored = self.runtime.block_on(put)?;
         self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
         self.journal.clear()?;
-        for note in &self.node_packs {
+        for (note, _) in &self.node_packs {
             self.journal.add(note)?;
         }
-        let indexed =
-            Indexed { built, version: stored.version, lock: stored.lock.map(|l| l.until) };
+        let put = context.copies.iter().enumerate().map(|(n, copy)| {
+            let (id, body, at) = (built.id, body.clone(), at(n));
+            async move { copy.put_segment(&id, body, until, &at).await }
+        });
+        let copies = self.runtime.block_on(futures::future::join_all(put));
+        let lock = stored.lock.map(|l| l.until);
+        let indexed = Indexed { built, version: stored.version, lock, copies };
         // Nobody listens any more if the run is being given up.
         let _ = self.indexed.send(indexed);
         Ok(())
@@ -263,7 +285,8 @@ impl Packer {
 
     /// Stores a segment of the packs of nodes and lists so far, and of packs of data that are not in one yet.
     fn store_nodes_segment(&mut self) -> Result<(), Error> {
-        for note in std::mem::take(&mut self.node_packs) {
+        for (note, at_copies) in std::mem::take(&mut self.node_packs) {
+            self.at_copies.push((note.row.id, at_copies));
             self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
         }
         self.store_segment()

@@ -130,7 +130,7 @@ pub async fn restore(
             let reader = reader.clone();
             async move {
                 let plan = plan?;
-                let fetched = reader.fetch(&plan.extents).await?;
+                let fetched = reader.fetch_wanted(&plan.wanted).await?;
                 Ok((plan, fetched))
             }
         };
