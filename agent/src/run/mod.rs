@@ -345,13 +345,11 @@ impl Runner<'_> {
                 Ok(mut plan) => {
                     let source = source.clone();
                     let secret = self.vault.keys.secret.clone();
-                    let key = secret.row_set_key();
                     let mut lists = PieceLists::of(self.cached(&job.name, "dumps"), secret);
                     tokio::task::spawn_blocking(move || {
                         let result = postgres::backup(
                             &source,
                             &mut plan,
-                            &key,
                             &mut lists,
                             &mut writer,
                             &mut own,

@@ -35,6 +35,11 @@ impl PieceLists {
         dump
     }
 
+    /// The secret of the vault that they belong to.
+    pub(crate) fn secret(&self) -> &VaultSecret {
+        &self.secret
+    }
+
     /// Takes the list of a dump that is whole.
     pub(crate) fn add(&mut self, list: Option<PieceList>) {
         self.written.extend(list);

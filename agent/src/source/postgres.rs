@@ -147,7 +147,6 @@ fn is_vault_error(error: &(dyn std::error::Error + 'static)) -> bool {
 pub(crate) fn backup(
     job: &Postgres,
     plan: &mut Plan,
-    row_key: &[u8; 32],
     lists: &mut PieceLists,
     writer: &mut Writer,
     notes: &mut Notes,
@@ -156,6 +155,7 @@ pub(crate) fn backup(
 ) -> Result<TreeRoot> {
     let expected = plan.taken.iter().filter_map(|d| d.size).sum();
     counters.bytes_expected.store(expected, std::sync::atomic::Ordering::Relaxed);
+    let row_key = lists.secret().row_set_key();
     let mut ingest =
         Ingest { job, plan, lists, writer, notes, counters, stop, runtime: Handle::current() };
     let globals = ingest.globals();
@@ -163,7 +163,7 @@ pub(crate) fn backup(
     let mut tree = TreeWriter::default();
     ingest.add(&mut tree, "databases".into(), EntryKind::Directory)?;
     for database in ingest.plan.taken.clone() {
-        let dumped = ingest.database(&database, row_key);
+        let dumped = ingest.database(&database, &row_key);
         let Some((dump, tables, report)) =
             ingest.settle(&format!("database '{}'", database.name), dumped)?
         else {
