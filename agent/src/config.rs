@@ -15,6 +15,7 @@ use keephold_vault::record::JobKind;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::performance::PerformanceTable;
 use crate::prices::Prices;
 use crate::retention::{Lengths, Settings};
 use crate::source::directory::Directory;
@@ -34,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) vault: VaultTable,
     pub(crate) retention: RetentionTable,
     pub(crate) prices: Prices,
+    pub(crate) performance: PerformanceTable,
     pub(crate) directory: Vec<DirectoryTable>,
     pub(crate) postgres: Vec<PostgresTable>,
     pub(crate) replica: Vec<ReplicaTable>,
@@ -246,6 +248,7 @@ impl Config {
         self.lengths()?;
         keep(&self.retention.evidence, "retention.evidence")?;
         self.prices.check()?;
+        self.performance.check()?;
         self.check_replicas()?;
         Ok(jobs)
     }
@@ -416,6 +419,10 @@ mod tests {
                 "job 'a': `keep` and `yearly`",
             ),
             ("[prices]\nput = -1\n", "prices.put"),
+            ("[performance]\nuploads = 0\n", "performance.uploads = 0 must be 1 to 64"),
+            ("[performance]\ncompression = 20\n", "performance.compression"),
+            ("[performance]\nthreads = -1\n", "line 2"),
+            ("[performance]\nlevel = 3\n", "unknown field"),
             ("[[replica]]\nname = 'a'\n", "has no url"),
             ("[vault]\nalso = ['b']\n[[replica]]\nname = 'a'\nurl = '/x'\n", "also names 'b'"),
             ("[vault]\nalso = ['b']\n", "add one with name = \"b\""),

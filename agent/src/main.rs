@@ -9,6 +9,7 @@ mod config;
 mod copies;
 mod notes;
 mod open;
+mod performance;
 mod prices;
 mod reading;
 mod retention;
@@ -47,6 +48,7 @@ enum Command {
     Keys(Box<commands::keys::KeysArgs>),
     CheckConfig(commands::check_config::CheckConfigArgs),
     Doctor(Box<commands::doctor::DoctorArgs>),
+    Benchmark(Box<commands::benchmark::BenchmarkArgs>),
     Policy(commands::policy::PolicyArgs),
 }
 
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
             Command::Keys(args) => commands::keys::run(&args),
             Command::CheckConfig(args) => commands::check_config::run(&args),
             Command::Doctor(args) => commands::doctor::run(&args).await,
+            Command::Benchmark(args) => commands::benchmark::run(&args).await,
             Command::Policy(args) => commands::policy::run(&args),
         }
     });

@@ -5,7 +5,7 @@
 //! the tree. Losing it costs reading the files again, and each block carries a hash: a damaged one is as if lost.
 //!
 //! Layout: blocks of `length (u32 LE) ‖ BLAKE3 ‖ postcard entries`, ended by a block of length 0; beside it a file of
-//! the packs that entries refer to by number.
+//! the index segments that entries refer to by number. Memory holds these, and nothing for each pack.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
@@ -53,11 +53,15 @@ struct Row {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Packs {
-    /// Numbers in the table of packs, each with how many bytes of the content lie there.
-    Known(Vec<(u32, u64)>),
+    /// Where it lies.
+    Known(Vec<InPack>),
     /// So many of the next blobs in the file of blobs: where they lie is known once the run is over.
     Pending(u64),
 }
+
+/// Some of a content in one pack: the segment's number in the table, the pack's number in the segment, and how many bytes
+/// of the content lie there.
+type InPack = (u32, u32, u64);
 
 /// An entry of the last run.
 #[derive(Debug)]
@@ -65,14 +69,14 @@ pub(crate) struct Seen {
     pub(crate) kind: EntryKind,
     pub(crate) meta: Metadata,
     mark: Mark,
-    packs: Vec<(u32, u64)>,
+    packs: Vec<InPack>,
 }
 
 /// The last run's entries, read in order.
 pub(crate) struct Reader {
     blocks: Option<Blocks>,
     next: Option<(TreePath, Seen)>,
-    packs: Vec<(SegmentId, u32)>,
+    segments: Vec<SegmentId>,
 }
 
 struct Blocks {
@@ -109,14 +113,14 @@ impl Blocks {
 impl Reader {
     /// The list in `path`; an empty one if there is none.
     pub(crate) fn open(path: &Path) -> Self {
-        let packs = read_packs(&packs_path(path));
-        let file = File::open(path).ok().filter(|_| packs.is_some());
+        let segments = read_segments(&segments_path(path));
+        let file = File::open(path).ok().filter(|_| segments.is_some());
         let blocks = file.map(|file| Blocks {
             file: BufReader::with_capacity(1 << 18, file),
             block: vec![],
             at: 0,
         });
-        let mut reader = Self { blocks, next: None, packs: packs.unwrap_or_default() };
+        let mut reader = Self { blocks, next: None, segments: segments.unwrap_or_default() };
         reader.advance();
         reader
     }
@@ -148,17 +152,23 @@ impl Reader {
         })
     }
 
-    /// The table of packs that [`Seen`] entries refer to, as this run numbers them.
-    pub(crate) fn handles(&self, known: &Known) -> Vec<Option<PackHandle>> {
-        self.packs.iter().map(|(segment, pack)| known.handle(segment, *pack)).collect()
+    /// The table of segments that [`Seen`] entries refer to.
+    pub(crate) fn segments(&self) -> Vec<SegmentId> {
+        self.segments.clone()
     }
 }
 
 impl Seen {
     /// The packs that its content needs, each with how many bytes of it; `None` if the vault no longer holds one.
-    pub(crate) fn packs(&self, handles: &[Option<PackHandle>]) -> Option<Vec<(PackHandle, u64)>> {
-        let handle = |n: u32| handles.get(n as usize).copied().flatten();
-        self.packs.iter().map(|&(n, bytes)| Some((handle(n)?, bytes))).collect()
+    pub(crate) fn packs(
+        &self,
+        segments: &[SegmentId],
+        known: &Known,
+    ) -> Option<Vec<(PackHandle, u64)>> {
+        let handle = |&(segment, pack, bytes): &InPack| {
+            Some((known.handle(segments.get(segment as usize)?, pack)?, bytes))
+        };
+        self.packs.iter().map(handle).collect()
     }
 }
 
@@ -180,20 +190,20 @@ pub(crate) struct Writer {
     path: PathBuf,
     rows: BufWriter<File>,
     block: Vec<u8>,
-    packs: PackTable,
+    segments: SegmentTable,
 }
 
-/// Packs by number.
+/// Segments by number.
 #[derive(Default)]
-struct PackTable {
-    list: Vec<(SegmentId, u32)>,
-    numbers: std::collections::HashMap<(SegmentId, u32), u32>,
+struct SegmentTable {
+    list: Vec<SegmentId>,
+    numbers: std::collections::HashMap<SegmentId, u32>,
 }
 
-impl PackTable {
-    fn number(&mut self, pack: (SegmentId, u32)) -> u32 {
-        *self.numbers.entry(pack).or_insert_with(|| {
-            self.list.push(pack);
+impl SegmentTable {
+    fn number(&mut self, segment: SegmentId) -> u32 {
+        *self.numbers.entry(segment).or_insert_with(|| {
+            self.list.push(segment);
             u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
         })
     }
@@ -217,7 +227,7 @@ impl Writer {
             rows: open(&path.with_extension("rows"))?,
             path: path.into(),
             block: Vec::with_capacity(BLOCK + 4096),
-            packs: PackTable::default(),
+            segments: SegmentTable::default(),
         };
         // What the last flush can't write is missed by `finish`, which then leaves no list.
         let mut blobs = open(&path.with_extension("blobs"))?;
@@ -238,7 +248,10 @@ impl Writer {
     ) -> Result<()> {
         let packs = packs
             .iter()
-            .filter_map(|&(pack, bytes)| Some((self.packs.number(known.name(pack)?), bytes)))
+            .filter_map(|&(pack, bytes)| {
+                let (segment, pack) = known.name(pack)?;
+                Some((self.segments.number(segment), pack, bytes))
+            })
             .collect();
         self.add(walked, entry, Packs::Known(packs))
     }
@@ -296,7 +309,7 @@ impl Writer {
         while let Some(mut row) = input.next() {
             let mut complete = true;
             if let Packs::Pending(count) = row.packs {
-                let mut packs: Vec<(u32, u64)> = Vec::new();
+                let mut packs: Vec<InPack> = Vec::new();
                 for _ in 0..count {
                     let mut id = [0; BlobId::LEN];
                     ids.read_exact(&mut id)?;
@@ -305,12 +318,12 @@ impl Writer {
                     let length = u64::from(u32::from_le_bytes(length));
                     let handle = known.find(&BlobId::from_bytes(id))?;
                     match handle.and_then(|h| known.name(h)) {
-                        Some(pack) => {
-                            let number = self.packs.number(pack);
+                        Some((segment, pack)) => {
+                            let place = (self.segments.number(segment), pack);
                             // Neighbours mostly lie beside each other.
-                            match packs.iter_mut().rev().find(|(n, _)| *n == number) {
-                                Some((_, bytes)) => *bytes += length,
-                                None => packs.push((number, length)),
+                            match packs.iter_mut().rev().find(|&&mut (s, p, _)| (s, p) == place) {
+                                Some((.., bytes)) => *bytes += length,
+                                None => packs.push((place.0, place.1, length)),
                             }
                         }
                         None => complete = false,
@@ -329,9 +342,9 @@ impl Writer {
         write_block(&mut output, &mut block)?;
         output.write_all(&[0; 36])?;
         output.flush()?;
-        // The old list with new packs would mislead; no list only costs time.
+        // The old list with new segments would mislead; no list only costs time.
         remove(&self.path)?;
-        write_packs(&packs_path(&self.path), &self.packs.list)?;
+        write_segments(&segments_path(&self.path), &self.segments.list)?;
         fs::rename(&done, &self.path)?;
         remove(&rows)?;
         remove(&blobs)?;
@@ -358,18 +371,18 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn packs_path(path: &Path) -> PathBuf {
-    path.with_extension("packs")
+fn segments_path(path: &Path) -> PathBuf {
+    path.with_extension("segments")
 }
 
-fn write_packs(path: &Path, packs: &[(SegmentId, u32)]) -> Result<()> {
-    let mut bytes = postcard::to_stdvec(packs)?;
+fn write_segments(path: &Path, segments: &[SegmentId]) -> Result<()> {
+    let mut bytes = postcard::to_stdvec(segments)?;
     let hash = blake3::hash(&bytes);
     bytes.extend_from_slice(hash.as_bytes());
     fs::write(path, bytes).with_context(|| format!("{} can't be written", path.display()))
 }
 
-fn read_packs(path: &Path) -> Option<Vec<(SegmentId, u32)>> {
+fn read_segments(path: &Path) -> Option<Vec<SegmentId>> {
     let bytes = fs::read(path).ok()?;
     let (body, hash) = bytes.split_last_chunk::<32>()?;
     (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?

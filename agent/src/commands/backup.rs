@@ -11,7 +11,6 @@ use keephold_cli::human;
 use keephold_cli::keys::{CARRY_OFF, HostKeys, identities_left};
 use keephold_vault::record::{Cost, Record, SourceReport, Status, Totals};
 use keephold_vault::store::Calls;
-use keephold_vault::write::Settings;
 use serde::Serialize;
 
 use super::host_args::HostArgs;
@@ -169,7 +168,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
         host,
         evidence,
         prices: config.prices.clone(),
-        settings: Settings::default(),
+        settings: config.performance.resolve().writing(),
         stop,
         watch: Watch { shown },
     };

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod backup;
+pub(crate) mod benchmark;
 pub(crate) mod check_config;
 pub(crate) mod diff;
 pub(crate) mod doctor;

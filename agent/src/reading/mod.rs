@@ -45,7 +45,7 @@ pub(crate) struct ReadArgs {
         help_heading = "Keys"
     )]
     pub(crate) fingerprint: Option<Fingerprint>,
-    /// Configuration file; only its `[vault]` table is used.
+    /// Configuration file; only its tables `[vault]` and `[performance]` are used.
     #[arg(short, long, env = "KEEPHOLD_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with this host's keys, if this is a host that backs up.
@@ -87,7 +87,8 @@ impl ReadArgs {
             }
         };
         let signers = self.signers.as_deref().map(read_signers).transpose()?;
-        Ok(ReadVault { vault, opener, signers, settings: ReadSettings::default() })
+        let settings = config.performance.resolve().reading();
+        Ok(ReadVault { vault, opener, signers, settings })
     }
 
     /// This host's keys: the named ones, or those in their usual place if the vault is that of its configuration.

@@ -17,10 +17,11 @@ use keephold_files::read::{FileReader, Piece, ReadError, read_small};
 use keephold_files::walk::{Options, Step, Walk, Walked};
 use keephold_files::{Base, Kind, Problem, ProblemKind};
 use keephold_vault::chunk::Chunker;
+use keephold_vault::ids::SegmentId;
 use keephold_vault::keys::BlobNamer;
 use keephold_vault::record::{Level, SourceReport};
 use keephold_vault::tree::{Entry, EntryKind, Metadata, TreePath, TreeRoot};
-use keephold_vault::write::{ContentWriter, PackHandle, Prepared, Writer, prepare};
+use keephold_vault::write::{ContentWriter, Prepared, Writer, prepare};
 
 use crate::notes::Notes;
 use crate::source::{Counters, Stop, TreeWriter};
@@ -105,7 +106,7 @@ pub(crate) fn backup(
 ) -> Result<(TreeRoot, unchanged::Writer)> {
     let base = Base::host().context("the file system's root can't be opened")?;
     let Lists { before, after } = lists;
-    let handles = before.handles(writer.known());
+    let segments = before.segments();
     let (chunker, namer) = (writer.chunker().clone(), writer.namer().clone());
     let walk = Walk::start(&base, &job.paths, &job.options)
         .map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
@@ -126,7 +127,7 @@ pub(crate) fn backup(
             writer,
             notes,
             counters,
-            handles,
+            segments,
             list: after,
             tree: TreeWriter::default(),
             buffer: Vec::new(),
@@ -243,7 +244,7 @@ struct Ingest<'a> {
     writer: &'a mut Writer,
     notes: &'a mut Notes,
     counters: &'a Counters,
-    handles: Vec<Option<PackHandle>>,
+    segments: Vec<SegmentId>,
     list: unchanged::Writer,
     tree: TreeWriter,
     buffer: Vec<u8>,
@@ -276,7 +277,7 @@ impl Ingest<'_> {
 
     /// An entry that is as the last run saw it: taken over, unless the vault lost what it needs, or is to drain it.
     fn seen(&mut self, walked: &Walked, seen: Seen) -> Result<()> {
-        let packs = seen.packs(&self.handles);
+        let packs = seen.packs(&self.segments, self.writer.known());
         if let Some(packs) = packs
             && self.writer.reuse(&packs)?
         {

@@ -2,13 +2,13 @@
 
 pub(crate) mod postgres;
 pub(crate) mod program;
-pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod thief;
 pub(crate) mod tree;
 pub(crate) mod verify;
 
+pub(crate) use keephold_tests::proxy;
 pub(crate) use program::{Output, Program, redact};
 pub(crate) use site::{Place, Site};
 

@@ -1,5 +1,7 @@
 //! Building an index segment in memory.
 
+use bytes::Bytes;
+
 use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::frame::Compressor;
@@ -27,7 +29,7 @@ pub struct BuiltSegment {
     /// The salt of its key.
     pub salt: Salt,
     /// Its stored bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// The packs that it describes, by their numbers.
     pub packs: Vec<PackRow>,
     /// The blobs that it describes, sorted by id.
@@ -133,7 +135,7 @@ impl SegmentBuilder {
         bytes.extend_from_slice(&number_of(content.len() + TAG_LEN).to_le_bytes());
         bytes.extend_from_slice(END_MAGIC);
         let id = SegmentId::from_bytes(*blake3::hash(&bytes).as_bytes());
-        Ok(BuiltSegment { id, salt, bytes, packs: self.packs, blobs: self.blobs })
+        Ok(BuiltSegment { id, salt, bytes: bytes.into(), packs: self.packs, blobs: self.blobs })
     }
 }
 

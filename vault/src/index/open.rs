@@ -8,7 +8,7 @@ use crate::envelope::RecipientsDigest;
 use crate::error::Error;
 use crate::frame::Expander;
 use crate::ids::{BlobId, SegmentId, VaultId};
-use crate::index::{BlobRow, END_MAGIC, Footer, PackRow, TRAILER_LEN};
+use crate::index::{BlobRow, END_MAGIC, Fence, Footer, PackRow, TRAILER_LEN};
 use crate::keys::{OpensMetadata, Salt};
 use crate::limits::{PACK_BLOCK_LEN, SEGMENT_BLOBS_MAX, SEGMENT_LEN_MAX};
 use crate::pack::FramePlace;
@@ -226,6 +226,15 @@ impl OpenSegment {
         self.footer.blobs
     }
 
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let envelopes: usize =
+            self.footer.envelopes.iter().map(|(envelope, _)| envelope.len()).sum();
+        let blocks = self.footer.blob_blocks.len() * size_of::<Fence>()
+            + self.footer.pack_blocks.len() * size_of::<BlockPlace>();
+        size_of::<Self>() + envelopes + blocks
+    }
+
     /// The block that would hold `id`.
     pub fn block_of(&self, id: &BlobId) -> Option<BlockPlace> {
         let after = self.footer.blob_blocks.partition_point(|fence| fence.first <= *id);
@@ -383,7 +392,7 @@ mod tests {
     fn damage_is_found_and_nothing_is_believed() {
         let (built, secret) = segment(2, 3);
         for i in (44 + 3)..built.bytes.len() {
-            let mut bad = built.bytes.clone();
+            let mut bad = built.bytes.to_vec();
             bad[i] ^= 4;
             let read = OpenSegment::open_whole(&built.id, VAULT, &secret, &bad).and_then(|open| {
                 for place in open.blob_blocks() {

@@ -7,6 +7,11 @@ use crate::limits::{PACK_BLOBS_MAX, PACK_LEN_MAX, PACK_TARGET};
 use crate::pack::{BlobKind, END_MAGIC, Footer, FrameInfo, TRAILER_LEN};
 use crate::seal::{Header, MessageKind, ObjectKind, Sealer, TAG_LEN};
 
+/// A pack is closed after so many blobs too, however short they are: what a run holds of each until a segment describes it
+/// would otherwise take more memory than the packs.
+pub(crate) const PACK_BLOBS: usize = 1 << 16;
+const _: () = assert!(PACK_BLOBS * 2 <= PACK_BLOBS_MAX);
+
 /// A pack that is being filled.
 pub(crate) struct PackBuilder {
     bytes: Vec<u8>,
@@ -68,9 +73,10 @@ impl PackBuilder {
 
     /// Whether it should be finished before the next frame.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() >= PACK_TARGET || self.blobs >= PACK_BLOBS_MAX / 2
+        self.bytes.len() >= PACK_TARGET || self.blobs >= PACK_BLOBS
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.footer.frames.is_empty()
     }

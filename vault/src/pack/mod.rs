@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::BlobId;
 use crate::seal::MessageKind;
 
-pub(crate) use build::PackBuilder;
+pub(crate) use build::{PACK_BLOBS, PackBuilder};
 pub use open::{FrameReader, OpenPack, check_name};
 
 /// What a blob holds. Frames don't mix kinds, so that trees can be read without the data between them.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ids::ContentHash;
 use crate::read::fetch::Wanted;
 use crate::read::join::join;
-use crate::read::{ExtentStream, ReadSettings, SnapshotReader, Task, blocking};
+use crate::read::{ExtentStream, FETCHES, Fetched, ReadSettings, SnapshotReader, Task, blocking};
 
 /// Most extents fetched together, about 100 bytes each: a batch of a dump that was changed often has about as many.
 pub(crate) const BATCH_EXTENTS_MAX: usize = 32_768;
@@ -36,8 +36,14 @@ pub struct ContentReader {
 struct Source {
     reader: SnapshotReader,
     extents: ExtentStream,
+    /// Batches that are on their way, the next one first.
+    fetching: VecDeque<(Vec<Extent>, Fetching)>,
+    /// Whether all extents are on their way.
+    ended: bool,
     check: HashCheck,
 }
+
+type Fetching = Task<Result<Fetched, Error>>;
 
 #[derive(Debug, Default)]
 struct Batch {
@@ -91,7 +97,9 @@ impl HashCheck {
 impl ContentReader {
     pub(crate) fn new(reader: SnapshotReader, content: &Content) -> Self {
         let extents = reader.extents(content);
-        let source = Source { reader, extents, check: HashCheck::new(content) };
+        let fetching = VecDeque::new();
+        let check = HashCheck::new(content);
+        let source = Source { reader, extents, fetching, ended: false, check };
         Self { ready: VecDeque::new(), ahead: Some(Task::spawn(source.batch())) }
     }
 
@@ -124,20 +132,34 @@ impl Source {
         (self, batch)
     }
 
-    async fn read(&mut self) -> Result<Batch, Error> {
+    /// Sends for the extents of the next batch.
+    async fn send(&mut self) -> Result<(), Error> {
         let ReadSettings { batch_bytes, .. } = *self.reader.settings();
-        let (mut extents, mut wanted) = (Vec::new(), Wanted::default());
-        let (mut bytes, mut last) = (0, false);
+        let (mut extents, mut wanted, mut bytes) = (Vec::new(), Wanted::default(), 0);
         while bytes.max(wanted.bytes()) < batch_bytes as u64 && extents.len() < BATCH_EXTENTS_MAX {
             let Some(extent) = self.extents.next().await.transpose()? else {
-                last = true;
+                self.ended = true;
                 break;
             };
             bytes += extent.blob().map_or(0, |_| extent.length());
             wanted.add(&extent);
             extents.push(extent);
         }
-        let fetched = self.reader.fetch_wanted(&wanted).await?;
+        let reader = self.reader.clone();
+        let task = Task::spawn(async move { reader.fetch_wanted(&wanted).await });
+        self.fetching.push_back((extents, task));
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Batch, Error> {
+        while !self.ended && self.fetching.len() < FETCHES {
+            self.send().await?;
+        }
+        let (extents, fetched) = match self.fetching.pop_front() {
+            Some((extents, task)) => (extents, task.join().await??),
+            None => (Vec::new(), Fetched::default()),
+        };
+        let last = self.ended && self.fetching.is_empty();
         let mut check = self.check.clone();
         let (check, pieces, sound) = blocking(move || {
             let mut pieces = VecDeque::new();

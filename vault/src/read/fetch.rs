@@ -163,6 +163,11 @@ impl Fetcher {
         }
     }
 
+    /// Tells how far on in the snapshot the data lies that will be fetched, from 0 to 1.
+    pub(crate) fn expect(&self, part: f64) {
+        self.index.expect(part);
+    }
+
     /// Fetches stretches of blobs of one kind. What is wrong with one blob stands with that blob.
     ///
     /// # Errors
@@ -173,7 +178,7 @@ impl Fetcher {
         wanted: &Wanted,
     ) -> Result<Fetched, Error> {
         let ids = wanted.stretches.keys().copied();
-        let Located { places, errors } = self.index.locate(ids).await?;
+        let Located { places, errors } = self.index.locate(kind, ids).await?;
         let mut fetched = Fetched { blobs: HashMap::new(), errors };
         let (mut cached, mut missing) = (Vec::new(), Vec::new());
         for frame in gather(places, kind, &wanted.stretches) {

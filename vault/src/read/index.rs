@@ -12,11 +12,15 @@ use crate::ids::{BlobId, PackId};
 use crate::index::{BlobRow, BlockPlace, PackRow};
 use crate::keys::VaultSecret;
 use crate::limits::{BLOB_LEN_MAX, FRAME_RAW_MAX, FRAME_STORED_MAX, PACK_LEN_MAX};
-use crate::pack::FramePlace;
+use crate::pack::{BlobKind, FramePlace};
 use crate::read::Vault;
+use crate::read::order::Order;
 use crate::read::segment::{BlockCache, Opened, Segment};
 use crate::read::versions::concerns_object;
 use crate::record::SegmentRef;
+
+/// How many segments are searched one by one, the likeliest first, before several are opened at once.
+const LIKELY: usize = 2;
 
 /// The index segments of one snapshot.
 pub(crate) struct Index {
@@ -24,6 +28,7 @@ pub(crate) struct Index {
     secret: VaultSecret,
     segments: Vec<Segment>,
     cache: BlockCache,
+    order: Order,
     requests: usize,
 }
 
@@ -92,34 +97,56 @@ impl Index {
             secret: secret.clone(),
             segments,
             cache: BlockCache::new(cache_bytes),
+            order: Order::default(),
             requests: requests.max(1),
         }
     }
 
-    /// Finds where blobs lie. A segment that can't be read only matters to the blobs that no other has.
+    /// Tells how far on in the snapshot the data lies that will be looked for, from 0 to 1.
+    pub(crate) fn expect(&self, part: f64) {
+        self.order.expect(part, self.segments.iter().map(|segment| segment.named.size));
+    }
+
+    /// Finds where blobs of one kind lie. A segment that can't be read only matters to the blobs that no other has.
     ///
     /// # Errors
     /// What concerns the target and not one object; everything else stands with the blobs.
-    pub(crate) async fn locate(&self, ids: impl Iterator<Item = BlobId>) -> Result<Located, Error> {
+    pub(crate) async fn locate(
+        &self,
+        kind: BlobKind,
+        ids: impl Iterator<Item = BlobId>,
+    ) -> Result<Located, Error> {
         let mut wanted: Vec<_> = ids.collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut search =
             Search { wanted, found: Located::default(), spare: HashMap::new(), failed: None };
-        for (n, segment) in self.segments.iter().enumerate() {
-            if search.wanted.is_empty() {
-                break;
-            }
-            if n > 0 && n % self.requests == 1 % self.requests {
-                // Not in the newest: the next few footers are fetched at once. What fails is met again below.
-                let next = self.segments[n..].iter().take(self.requests);
-                join_all(next.map(|s| s.open(&self.vault, &self.secret, &self.cache))).await;
-            }
-            match self.search(segment, &mut search).await {
-                Err(error) if concerns_object(&error) => {
-                    search.failed.get_or_insert(Arc::new(error));
+        let mut order = self.order.of(kind, self.segments.len()).peekable();
+        let mut searched = 0;
+        while !search.wanted.is_empty() && order.peek().is_some() {
+            // Not where it was most likely: the next few footers are fetched at once.
+            let group = if searched < LIKELY { 1 } else { self.requests };
+            let next: Vec<_> = order.by_ref().take(group).collect();
+            searched += next.len();
+            let opened = join_all(next.iter().map(|&n| self.open(n))).await;
+            for (n, opened) in next.into_iter().zip(opened) {
+                if search.wanted.is_empty() {
+                    break;
                 }
-                other => other?,
+                let before = search.wanted.len();
+                let done = match opened {
+                    Ok(opened) => self.search(&self.segments[n], &opened, &mut search).await,
+                    Err(error) => Err(error),
+                };
+                if search.wanted.len() < before {
+                    self.order.found(kind, n);
+                }
+                match done {
+                    Err(error) if concerns_object(&error) => {
+                        search.failed.get_or_insert(Arc::new(error));
+                    }
+                    other => other?,
+                }
             }
         }
         let Search { wanted, mut found, mut spare, failed } = search;
@@ -134,8 +161,16 @@ impl Index {
         Ok(found)
     }
 
-    async fn search(&self, segment: &Segment, search: &mut Search) -> Result<(), Error> {
-        let opened = segment.open(&self.vault, &self.secret, &self.cache).await?;
+    async fn open(&self, number: usize) -> Result<Arc<Opened>, Error> {
+        self.segments[number].open(&self.vault, &self.secret, &self.cache).await
+    }
+
+    async fn search(
+        &self,
+        segment: &Segment,
+        opened: &Arc<Opened>,
+        search: &mut Search,
+    ) -> Result<(), Error> {
         let mut by_block: HashMap<BlockPlace, Vec<BlobId>> = HashMap::new();
         for id in &search.wanted {
             if let Some(place) = opened.segment.block_of(id) {

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`vault`](Vault), `versions`, [`notes`](Note) | the vault, and reading through delete markers and overwrites |
 //! | [`opener`](Opener) | from envelopes to keys |
-//! | [`snapshot`](SnapshotReader), `index`, `fetch`, `cache` | from a blob's id to its checked bytes |
+//! | [`snapshot`](SnapshotReader), `index`, `order`, `fetch`, `cache` | from a blob's id to its checked bytes |
 //! | [`walk`](EntryStream), [`search`](Listing), [`select`](Selection) | entries: all, some, one, one folder's |
 //! | [`extents`](ExtentStream), [`content`](ContentReader), `join` | the bytes of one file or stream |
 //! | [`compare`](Differences) | what differs between two snapshots |
@@ -31,6 +31,7 @@ mod index;
 mod join;
 mod notes;
 mod opener;
+mod order;
 pub mod restore;
 mod search;
 mod segment;
@@ -58,6 +59,10 @@ pub use walk::EntryStream;
 
 const MIB: usize = 1 << 20;
 
+/// Batches on their way at once: while the answers to one come in, those to the next are awaited. With batches of 8 MiB
+/// that fills a line of 1 Gbit/s up to a latency of 130 ms.
+const FETCHES: usize = 3;
+
 /// What bounds the memory and the requests of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadSettings {
@@ -67,21 +72,21 @@ pub struct ReadSettings {
     pub frame_cache_bytes: usize,
     /// Bytes of index blocks that are kept for the next search.
     pub index_cache_bytes: usize,
-    /// About how many bytes of contents make a batch; up to three batches are held at once.
+    /// About how many bytes of contents make a batch; up to five batches are held at once.
     pub batch_bytes: usize,
     /// Threads that open and expand frames, and as many that write restored files.
     pub threads: usize,
 }
 
 impl Default for ReadSettings {
-    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 36, and what allocators keep.
+    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 40, and what allocators keep.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             requests: 4,
             frame_cache_bytes: 24 * MIB,
             index_cache_bytes: 32 * MIB,
-            batch_bytes: 12 * MIB,
+            batch_bytes: 8 * MIB,
             threads: threads.clamp(2, 8),
         }
     }

@@ -4,20 +4,28 @@ use crate::error::Error;
 use crate::read::{EntryStream, Selection, SnapshotReader};
 use crate::tree::{Entry, EntryKind, Node, TreePath};
 
-/// Finds the entry at `path`: one node a level is read.
+/// Finds the entry at `path`: one node a level is read. On the way it is seen how far on in the snapshot it lies, and so
+/// perhaps its data in the index.
 pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Option<Entry>, Error> {
     let root = reader.root();
     let (mut name, mut level) = ((root.id, root.length), root.depth);
+    let (mut entries_before, mut bytes_before) = (0u64, 0u64);
     loop {
         match reader.nodes(&[name], level).await?.pop() {
             Some(Node::Leaf(entries)) => {
+                reader.expect(entries_before, bytes_before);
                 return Ok(entries.into_iter().find(|entry| entry.path == *path));
             }
             Some(Node::Inner(children)) => {
                 let after = children.partition_point(|child| child.first <= *path);
-                let Some(child) = after.checked_sub(1).and_then(|i| children.get(i)) else {
+                let Some((child, passed)) = children.get(..after).and_then(<[_]>::split_last)
+                else {
                     return Ok(None);
                 };
+                for passed in passed {
+                    entries_before = entries_before.saturating_add(passed.entries);
+                    bytes_before = bytes_before.saturating_add(passed.bytes);
+                }
                 name = (child.id, child.length);
                 // `nodes` lets an inner node stand only above level 0.
                 level = level.saturating_sub(1);

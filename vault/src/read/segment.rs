@@ -1,9 +1,9 @@
 //! One index segment, read from the target: its footer once, its blocks as they are needed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::error::Error;
 use crate::ids::{BlobId, VaultId};
@@ -29,6 +29,7 @@ pub(crate) type BlockCache = Cache<(usize, Block), Cached>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Block {
+    Footer,
     Whole,
     Blobs(u64),
     Packs(u64),
@@ -36,6 +37,7 @@ pub(crate) enum Block {
 
 #[derive(Clone)]
 pub(crate) enum Cached {
+    Footer(Arc<Opened>),
     Whole(Bytes),
     Blobs(Arc<BlobBlock>),
     Packs(Arc<Vec<PackRow>>),
@@ -47,7 +49,9 @@ pub(crate) struct Segment {
     pub(crate) number: usize,
     pub(crate) named: SegmentRef,
     key: ObjectKey,
-    opened: OnceCell<Arc<Opened>>,
+    /// Whoever needs the footer waits for whoever is reading it. The cache holds it, so that a vault of a hundred thousand
+    /// segments takes no more memory than another.
+    opened: Mutex<Weak<Opened>>,
 }
 
 /// A segment whose footer was opened.
@@ -72,17 +76,28 @@ impl Opened {
 impl Segment {
     pub(crate) fn new(number: usize, named: SegmentRef) -> Self {
         let key = ObjectKey::segment(&named.id);
-        Self { number, named, key, opened: OnceCell::new() }
+        Self { number, named, key, opened: Mutex::default() }
     }
 
-    /// Opens the footer, once.
+    /// Opens the footer; keeps it while there is room.
     pub(crate) async fn open(
         &self,
         vault: &Vault,
         secret: &VaultSecret,
         cache: &BlockCache,
-    ) -> Result<&Arc<Opened>, Error> {
-        self.opened.get_or_try_init(|| self.load(vault, secret, cache)).await
+    ) -> Result<Arc<Opened>, Error> {
+        let name = (self.number, Block::Footer);
+        if let Some(Cached::Footer(opened)) = cache.get(&name) {
+            return Ok(opened);
+        }
+        let mut held = self.opened.lock().await;
+        if let Some(opened) = held.upgrade() {
+            return Ok(opened);
+        }
+        let opened = self.load(vault, secret, cache).await?;
+        *held = Arc::downgrade(&opened);
+        cache.put(name, Cached::Footer(Arc::clone(&opened)), opened.segment.weight());
+        Ok(opened)
     }
 
     async fn load(
@@ -125,7 +140,7 @@ impl Segment {
     ) -> Result<Opened, Error> {
         let store = vault.store();
         let (id, size) = (self.named.id, self.named.size);
-        let (tail, whole) = if size <= WHOLE_MAX {
+        let (tail, at_hand) = if size <= WHOLE_MAX {
             let whole = store.get(&self.key, version.as_ref(), WHOLE_MAX).await?;
             let length = usize::try_from(OpenSegment::tail_len(&id, &whole, size)?).ok();
             let start = length
@@ -134,7 +149,7 @@ impl Segment {
             let Some(start) = start else {
                 return Err(Error::damaged(&self.key, format!("it has not {size} bytes")));
             };
-            (whole.slice(start..), Some(whole))
+            (whole.slice(start..), whole)
         } else {
             let range = |n: u64| size.saturating_sub(n)..size;
             let guess = store.get_range(&self.key, version.as_ref(), range(TAIL_GUESS)).await?;
@@ -143,18 +158,45 @@ impl Segment {
                 Some(start) => guess.slice(start..),
                 None => store.get_range(&self.key, version.as_ref(), range(length)).await?,
             };
-            (tail, None)
+            (tail, guess)
         };
         let (vault_id, secret, salt): (VaultId, _, _) =
             (vault.id(), secret.clone(), self.named.salt);
         let segment =
             blocking(move || OpenSegment::open(&id, vault_id, &secret, &salt, &tail, size))
                 .await??;
-        if let Some(whole) = whole {
-            let weight = whole.len();
-            cache.put((self.number, Block::Whole), Cached::Whole(whole), weight);
+        let opened = Opened { segment, version };
+        if at_hand.len() as u64 == size {
+            let weight = at_hand.len();
+            cache.put((self.number, Block::Whole), Cached::Whole(at_hand), weight);
+        } else {
+            self.keep_packs(cache, &opened, &at_hand);
         }
-        Ok(Opened { segment, version })
+        Ok(opened)
+    }
+
+    /// Opens the blocks of packs that came with the footer, since they lie in front of it: each is a request saved. One
+    /// that can't be opened is read, and told of, when it is needed.
+    fn keep_packs(&self, cache: &BlockCache, opened: &Opened, tail: &Bytes) {
+        let start = self.named.size.saturating_sub(tail.len() as u64);
+        for &place in opened.segment.pack_blocks() {
+            let (from, to) = (place.range().start.checked_sub(start), place.range().end);
+            let sealed = from.and_then(|from| {
+                tail.get(usize::try_from(from).ok()?..usize::try_from(to - start).ok()?)
+            });
+            if let Some(sealed) = sealed
+                && let Ok(rows) = opened.segment.pack_block(&tail.slice_ref(sealed), place)
+            {
+                self.put_packs(cache, place, Arc::new(rows));
+            }
+        }
+    }
+
+    fn put_packs(&self, cache: &BlockCache, place: BlockPlace, rows: Arc<Vec<PackRow>>) {
+        let strings: usize =
+            rows.iter().filter_map(|r| r.version.as_ref()).map(|v| v.0.len()).sum();
+        let weight = strings + rows.len() * size_of::<PackRow>();
+        cache.put((self.number, Block::Packs(place.range().start)), Cached::Packs(rows), weight);
     }
 
     /// The block that would hold a blob.
@@ -193,10 +235,7 @@ impl Segment {
         let segment = Arc::clone(opened);
         let open = move |sealed: Bytes| segment.segment.pack_block(&sealed, place);
         let block = Arc::new(self.block(vault, cache, opened, place, open).await?);
-        let strings: usize =
-            block.iter().filter_map(|r| r.version.as_ref()).map(|v| v.0.len()).sum();
-        let weight = strings + block.len() * size_of::<PackRow>();
-        cache.put(name, Cached::Packs(Arc::clone(&block)), weight);
+        self.put_packs(cache, place, Arc::clone(&block));
         Ok(block)
     }
 

@@ -20,6 +20,8 @@ use crate::tree::{Entry, Node, TreePath, TreeRoot};
 pub struct SnapshotReader {
     fetcher: Arc<Fetcher>,
     root: TreeRoot,
+    /// How long blobs of long files are on average.
+    blob_len: u64,
     settings: ReadSettings,
 }
 
@@ -52,7 +54,8 @@ impl SnapshotReader {
         }
         let segments = &snapshot.segments;
         let fetcher = Fetcher::new(vault, opener.clone(), &run.secret, segments, &settings);
-        Ok(Self { fetcher: Arc::new(fetcher), root, settings })
+        let blob_len = u64::from(vault.config().chunker.avg);
+        Ok(Self { fetcher: Arc::new(fetcher), root, blob_len, settings })
     }
 
     /// The top of its tree: with the counts of entries and bytes.
@@ -99,6 +102,15 @@ impl SnapshotReader {
     /// The bytes of a content, in order, with read-ahead, checked against its size and hash.
     pub fn content(&self, content: &Content) -> ContentReader {
         ContentReader::new(self.clone(), content)
+    }
+
+    /// Tells what comes before the entry whose data will be wanted: a hint where to search first.
+    pub(crate) fn expect(&self, entries_before: u64, bytes_before: u64) {
+        // Small files are a blob each, long ones one for so many bytes.
+        let blobs = |entries: u64, bytes: u64| entries.saturating_add(bytes / self.blob_len.max(1));
+        let all = blobs(self.root.entries, self.root.bytes).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a guess")]
+        self.fetcher.expect(blobs(entries_before, bytes_before) as f64 / all as f64);
     }
 
     /// Fetches the blobs of several extents at once.

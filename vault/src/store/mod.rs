@@ -41,6 +41,11 @@ pub use probe::{Answer, Attack, CANARIES, Probe};
 pub use settings::{BucketSettings, Setting, SettingState};
 pub use target::{Secret, TargetOptions, TargetUrl};
 
+/// The checksums that a body travels with to an object store: what sending it costs this host beside the network.
+pub(crate) fn checksums(body: &[u8]) -> impl fmt::Debug {
+    http::Sums::now(body)
+}
+
 /// What a store calls one version of an object. `None` wherever the target keeps no versions.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

@@ -196,7 +196,7 @@ impl VaultMaker {
         let built = segment.finish(self.config.id, &self.secret, &self.envelope)?;
         let size = built.bytes.len() as u64;
         let key = ObjectKey::segment(&built.id);
-        let stored = self.store.put(&key, built.bytes.into(), far()).await?;
+        let stored = self.store.put(&key, built.bytes, far()).await?;
         let mut used = PackSet::default();
         (0..number(built.packs.len())).for_each(|n| used.insert(n));
         let named =

@@ -9,4 +9,5 @@ pub use build::TreeBuilder;
 pub use entry::{
     BadPath, Entry, EntryKind, FileTime, Metadata, PATH_LEN_MAX, TreePath, Xattr, cmp_paths,
 };
+pub(crate) use node::is_inner;
 pub use node::{Child, Node, TreeRoot};

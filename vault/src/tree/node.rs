@@ -77,6 +77,11 @@ struct StoredChild {
     bytes: u64,
 }
 
+/// Whether a node's blob is that of an inner one.
+pub(crate) fn is_inner(blob: &[u8]) -> bool {
+    blob.first() == Some(&INNER)
+}
+
 pub(super) const LEAF: u8 = 0;
 pub(super) const INNER: u8 = 1;
 

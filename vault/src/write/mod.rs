@@ -14,6 +14,8 @@ mod copy;
 mod delta;
 mod journal;
 mod known;
+mod lanes;
+pub mod measure;
 mod packer;
 mod pipeline;
 mod table;
@@ -44,14 +46,15 @@ pub struct Settings {
     pub level: i32,
     /// How many threads compress; the host's cores by default.
     pub threads: usize,
-    /// How many packs are on their way to the target at once.
+    /// How many packs are on their way to the target at once, at most: as many as raise the throughput. Each takes some
+    /// 20 MiB of memory.
     pub uploads: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { level: 3, threads, uploads: 3 }
+        Self { level: 3, threads, uploads: 5 }
     }
 }
 

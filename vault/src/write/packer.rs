@@ -1,7 +1,12 @@
 //! The last stage of a run: fills packs, sends them off, and indexes what was stored.
+//!
+//! Nodes and lists go into packs of their own, which a small segment of their own describes, stored after those of the
+//! data: so whoever looks one path up in a large snapshot finds the way down in one read, and only then searches large
+//! segments for the file's blobs. A run that fits into one pack and one small segment has no more than these.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -13,24 +18,37 @@ use crate::error::Error;
 use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
 use crate::limits::SEGMENT_BLOBS_MAX;
-use crate::pack::PackBuilder;
+use crate::pack::{BlobKind, PackBuilder};
 use crate::store::ObjectKey;
 use crate::write::RunContext;
 use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
+use crate::write::lanes::Lanes;
 use crate::write::pipeline::{Failure, Frame, Indexed, Progress, fail};
 
-/// A segment is stored after so many packs, so that a host that is lost in a long run loses little.
+/// A segment is stored after so many packs, or an eighth of all that the run has stored: a host that is lost in a long
+/// run loses little, and the largest vault still has few segments to search.
 const SEGMENT_PACKS: usize = 128;
 pub(super) const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
+/// Nodes and lists are described together with data where all of it makes at most so many blobs: a segment that is
+/// read in one piece anyway.
+const SMALL_SEGMENT_BLOBS: usize = 1 << 15;
+/// A pack of nodes and lists is closed once its frames reach this many bytes. Less than a pack of data, since it is
+/// held beside one.
+const NODES_TARGET: usize = 4 << 20;
+
 /// The stage that fills packs, sends them off, and indexes what was stored.
 pub(super) struct Packer {
     context: RunContext,
     runtime: Handle,
     uploads: JoinSet<Result<Uploaded, Error>>,
-    uploads_max: usize,
+    lanes: Lanes,
     spare_packs: Vec<Vec<u8>>,
     segment: SegmentBuilder,
+    /// Frames of nodes and lists that wait for a pack.
+    nodes: Vec<Frame>,
+    /// Packs of such frames that no segment describes yet, and what became of each at each copy.
+    node_packs: Vec<(Note, Vec<At>)>,
     /// What became of the segment's packs at each copy.
     at_copies: Vec<(PackId, Vec<At>)>,
     journal: Journal,
@@ -38,14 +56,24 @@ pub(super) struct Packer {
     progress: Arc<Progress>,
 }
 
+/// What a pack holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shelf {
+    /// Data; in a small run everything.
+    Data,
+    /// Nodes and lists alone.
+    Nodes,
+}
+
 struct Uploaded {
+    shelf: Shelf,
     note: Note,
     at_copies: Vec<At>,
     buffer: Option<Vec<u8>>,
 }
 
 impl Packer {
-    /// Up to `uploads` packs are on their way at once.
+    /// At most `uploads` packs are on their way at once.
     pub(super) fn new(
         context: RunContext,
         uploads: usize,
@@ -57,9 +85,11 @@ impl Packer {
             context,
             runtime: Handle::current(),
             uploads: JoinSet::new(),
-            uploads_max: uploads.max(1),
+            lanes: Lanes::new(uploads),
             spare_packs: Vec::new(),
             segment: SegmentBuilder::default(),
+            nodes: Vec::new(),
+            node_packs: Vec::new(),
             at_copies: Vec::new(),
             journal,
             indexed,
@@ -93,25 +123,59 @@ impl Packer {
 
     fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
         let mut pack = None;
+        let mut sent = 0;
         while let Ok(frame) = frames.recv() {
+            if frame.kind != BlobKind::Data {
+                self.nodes.push(frame);
+                if self.nodes_len() >= NODES_TARGET {
+                    self.upload_nodes()?;
+                }
+                continue;
+            }
             let mut open = match pack.take() {
                 Some(open) => open,
                 None => self.open_pack()?,
             };
             open.add(frame.kind, &frame.data, frame.blobs)?;
             if open.is_full() {
-                self.upload(open)?;
+                self.upload(open, Shelf::Data)?;
+                sent += 1;
             } else {
                 pack = Some(open);
             }
         }
-        if let Some(open) = pack.filter(|open| !open.is_empty()) {
-            self.upload(open)?;
+        let one_pack = sent == 0 && self.node_packs.is_empty();
+        if one_pack && let Some(open) = &mut pack {
+            for frame in self.nodes.drain(..) {
+                open.add(frame.kind, &frame.data, frame.blobs)?;
+            }
+        }
+        if let Some(open) = pack {
+            self.upload(open, Shelf::Data)?;
+        }
+        if !self.nodes.is_empty() {
+            self.upload_nodes()?;
         }
         while !self.uploads.is_empty() {
             self.await_upload()?;
         }
-        self.store_segment()
+        let node_blobs: usize = self.node_packs.iter().map(|(note, _)| note.blobs()).sum();
+        if self.segment.blobs() + node_blobs > SMALL_SEGMENT_BLOBS {
+            self.store_segment()?;
+        }
+        self.store_nodes_segment()
+    }
+
+    fn nodes_len(&self) -> usize {
+        self.nodes.iter().map(|frame| frame.data.len()).sum()
+    }
+
+    fn upload_nodes(&mut self) -> Result<(), Error> {
+        let mut pack = self.open_pack()?;
+        for frame in self.nodes.drain(..) {
+            pack.add(frame.kind, &frame.data, frame.blobs)?;
+        }
+        self.upload(pack, Shelf::Nodes)
     }
 
     fn open_pack(&mut self) -> Result<PackBuilder, Error> {
@@ -120,8 +184,9 @@ impl Packer {
         PackBuilder::new(context.vault, &context.run, &context.envelope, buffer)
     }
 
-    fn upload(&mut self, pack: PackBuilder) -> Result<(), Error> {
-        while self.uploads.len() >= self.uploads_max {
+    fn upload(&mut self, pack: PackBuilder, shelf: Shelf) -> Result<(), Error> {
+        while self.uploads.len() >= self.lanes.allowed() {
+            self.lanes.wait();
             self.await_upload()?;
         }
         let built = pack.finish()?;
@@ -147,7 +212,7 @@ impl Packer {
             let buffer = body.try_into_mut().ok().map(Vec::from);
             let recipients = context.recipients;
             let note = Note { row, envelope, recipients, frames: built.frames };
-            Ok(Uploaded { note, at_copies, buffer })
+            Ok(Uploaded { shelf, note, at_copies, buffer })
         };
         self.uploads.spawn_on(upload, &self.runtime);
         Ok(())
@@ -155,20 +220,34 @@ impl Packer {
 
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { note, at_copies, buffer } =
+        let Uploaded { shelf, note, at_copies, buffer } =
             done.map_err(|e| Error::Stopped(e.to_string()))??;
-        self.spare_packs.extend(buffer);
-        self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
+        self.lanes.arrived(u64::from(note.row.size), Instant::now());
+        // One at a time is needed again; more are what fewer lanes no longer take.
+        if self.spare_packs.is_empty() {
+            self.spare_packs.extend(buffer);
+        }
+        let stored = self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
         self.journal.add(&note)?;
+        if shelf == Shelf::Nodes {
+            self.node_packs.push((note, at_copies));
+            if self.node_packs.len() >= SEGMENT_PACKS {
+                self.store_segment()?;
+                self.store_nodes_segment()?;
+            }
+            return Ok(());
+        }
         self.at_copies.push((note.row.id, at_copies));
         self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
-        if self.segment.packs() >= SEGMENT_PACKS || self.segment.blobs() >= SEGMENT_BLOBS {
+        let enough = SEGMENT_PACKS.max(usize::try_from(stored / 8).unwrap_or(usize::MAX));
+        if self.segment.packs() >= enough || self.segment.blobs() >= SEGMENT_BLOBS {
             self.store_segment()?;
         }
         Ok(())
     }
 
+    /// Stores a segment of the packs of data so far.
     fn store_segment(&mut self) -> Result<(), Error> {
         let segment = std::mem::take(&mut self.segment);
         let at_copies = std::mem::take(&mut self.at_copies);
@@ -178,7 +257,7 @@ impl Packer {
         let context = &self.context;
         let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
         let (key, until) = (ObjectKey::segment(&built.id), context.retain_until);
-        let body = Bytes::from(built.bytes.clone());
+        let body = built.bytes.clone();
         let at = |n: usize| -> Vec<(PackId, At)> {
             at_copies.iter().filter_map(|(id, at)| Some((*id, at.get(n)?.clone()))).collect()
         };
@@ -189,6 +268,9 @@ impl Packer {
         let stored = self.runtime.block_on(put)?;
         self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
         self.journal.clear()?;
+        for (note, _) in &self.node_packs {
+            self.journal.add(note)?;
+        }
         let put = context.copies.iter().enumerate().map(|(n, copy)| {
             let (id, body, at) = (built.id, body.clone(), at(n));
             async move { copy.put_segment(&id, body, until, &at).await }
@@ -199,5 +281,14 @@ impl Packer {
         // Nobody listens any more if the run is being given up.
         let _ = self.indexed.send(indexed);
         Ok(())
+    }
+
+    /// Stores a segment of the packs of nodes and lists so far, and of packs of data that are not in one yet.
+    fn store_nodes_segment(&mut self) -> Result<(), Error> {
+        for (note, at_copies) in std::mem::take(&mut self.node_packs) {
+            self.at_copies.push((note.row.id, at_copies));
+            self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
+        }
+        self.store_segment()
     }
 }

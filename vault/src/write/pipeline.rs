@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
@@ -16,10 +15,8 @@ use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
 use crate::index::{BuiltSegment, SegmentBuilder};
 use crate::keys::BlobNamer;
-use crate::limits::{
-    BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, PACK_BLOBS_MAX, SEGMENT_BLOBS_MAX,
-};
-use crate::pack::BlobKind;
+use crate::limits::{BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
+use crate::pack::{BlobKind, PACK_BLOBS};
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{ContentWriter, Prepared, length_of};
@@ -33,7 +30,7 @@ const NODE_FRAME_TARGET: usize = 256 * 1024;
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
 const FRAME_BLOBS: usize = 1 << 14;
-const _: () = assert!(SEGMENT_BLOBS + PACK_BLOBS_MAX / 2 + FRAME_BLOBS <= SEGMENT_BLOBS_MAX);
+const _: () = assert!(SEGMENT_BLOBS + PACK_BLOBS + FRAME_BLOBS <= SEGMENT_BLOBS_MAX);
 
 /// What a run has done so far; read by whoever shows progress.
 #[derive(Debug, Default)]
@@ -70,11 +67,21 @@ pub struct Written {
 }
 
 /// A frame that is being filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Draft {
+    kind: BlobKind,
     data: Vec<u8>,
     blobs: Vec<(BlobId, u32)>,
 }
+
+impl Draft {
+    fn of(kind: BlobKind) -> Self {
+        Self { kind, data: Vec::new(), blobs: Vec::new() }
+    }
+}
+
+/// Which draft takes inner nodes: those of a tree stand together, so that the way down to the leaves is one read.
+const INNER_NODES: usize = 3;
 
 /// A frame on its way to the compressors, and from them to the packer.
 pub(super) struct Frame {
@@ -111,7 +118,8 @@ pub struct Writer {
     known: Known,
     /// Blobs of this run that no stored segment describes yet.
     pending: HashSet<BlobId>,
-    drafts: [Draft; 3],
+    /// One for each kind, and one for inner nodes.
+    drafts: [Draft; 4],
     frames: Option<Sender<Frame>>,
     spare: Receiver<Vec<u8>>,
     indexed: Receiver<Indexed>,
@@ -172,7 +180,7 @@ impl Writer {
             chunker: Chunker::new(&context.secret, bounds),
             known,
             pending: HashSet::new(),
-            drafts: Default::default(),
+            drafts: [BlobKind::Data, BlobKind::Tree, BlobKind::List, BlobKind::Tree].map(Draft::of),
             frames: Some(frames_in),
             spare: spare_out,
             indexed: indexed_out,
@@ -249,13 +257,15 @@ impl Writer {
             return Err(Error::damaged("a blob", format!("it would have {} bytes", bytes.len())));
         }
         let target = if kind == BlobKind::Data { FRAME_RAW_TARGET } else { NODE_FRAME_TARGET };
-        let draft = &mut self.drafts[kind as usize];
+        let inner = kind == BlobKind::Tree && crate::tree::is_inner(bytes);
+        let at = if inner { INNER_NODES } else { kind as usize };
+        let draft = &mut self.drafts[at];
         draft.data.extend_from_slice(bytes);
         draft
             .blobs
             .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
         if draft.data.len() >= target || draft.blobs.len() >= FRAME_BLOBS {
-            self.send(kind)?;
+            self.send(at)?;
         }
         Ok(())
     }
@@ -340,11 +350,11 @@ impl Writer {
         Ok(true)
     }
 
-    fn send(&mut self, kind: BlobKind) -> Result<(), Error> {
+    fn send(&mut self, at: usize) -> Result<(), Error> {
         let fresh = self.spare.try_recv().unwrap_or_default();
-        let draft = &mut self.drafts[kind as usize];
+        let draft = &mut self.drafts[at];
         let frame = Frame {
-            kind,
+            kind: draft.kind,
             data: std::mem::replace(&mut draft.data, fresh),
             blobs: std::mem::take(&mut draft.blobs),
         };
@@ -376,9 +386,9 @@ impl Writer {
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
     fn drain(&mut self) -> Result<(), Error> {
-        for kind in BlobKind::ALL {
-            if !self.drafts[kind as usize].blobs.is_empty() {
-                self.send(kind)?;
+        for at in 0..self.drafts.len() {
+            if !self.drafts[at].blobs.is_empty() {
+                self.send(at)?;
             }
         }
         self.close()
@@ -458,11 +468,7 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
             }
             let stored = context
                 .store
-                .put(
-                    &ObjectKey::segment(&built.id),
-                    Bytes::from(built.bytes.clone()),
-                    context.retain_until,
-                )
+                .put(&ObjectKey::segment(&built.id), built.bytes.clone(), context.retain_until)
                 .await?;
             let mut foreign = PackSet::default();
             for (number, note) in (0u32..).zip(&left.notes) {

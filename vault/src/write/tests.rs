@@ -6,6 +6,7 @@ mod copies;
 mod delta;
 mod draining;
 mod failing;
+mod many;
 
 use std::collections::HashMap;
 use std::fs;

@@ -16,6 +16,7 @@ use keephold_files::restore::{Existing, Options, Owners, Problems, Target};
 use keephold_vault::Error;
 use keephold_vault::read::restore::{Restored, restore};
 use keephold_vault::read::{Selection, SnapshotReader};
+use keephold_vault::store::Calls;
 use keephold_vault::tree::{EntryKind, TreePath};
 
 use crate::reading::{Choice, ReadArgs, ReadVault, tree_path};
@@ -130,7 +131,8 @@ pub(crate) async fn run(
     };
     tell(&problems);
     if args.json {
-        writeln!(out, "{}", json(&restored, sink.kept(), &problems, started)?)?;
+        let calls = open.vault.store().calls();
+        writeln!(out, "{}", json(&restored, sink.kept(), &problems, calls, started)?)?;
     } else if !quiet || exit != Exit::Done {
         let kept = sink.kept();
         write!(
@@ -237,7 +239,13 @@ fn summary(
     out
 }
 
-fn json(restored: &Restored, kept: u64, problems: &Problems, started: Instant) -> Result<String> {
+fn json(
+    restored: &Restored,
+    kept: u64,
+    problems: &Problems,
+    calls: Option<Calls>,
+    started: Instant,
+) -> Result<String> {
     let told: Vec<_> = problems.first.iter().map(ToString::to_string).collect();
     Ok(serde_json::to_string(&serde_json::json!({
         "entries": restored.entries - kept,
@@ -248,6 +256,7 @@ fn json(restored: &Restored, kept: u64, problems: &Problems, started: Instant) -
         "stopped": restored.stopped,
         "unset": problems.total(),
         "unset_first": told,
+        "calls": calls,
         "duration_ms": u64::try_from(started.elapsed().as_millis())?,
     }))?)
 }

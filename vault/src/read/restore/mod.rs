@@ -3,7 +3,7 @@
 //! ```text
 //! entries ─▶ plan (batches of whole and part files) ─▶ fetch (few large requests) ─▶ write (several threads)
 //! ```
-//! At most three batches are held at once. What is wrong with one file never stops the others.
+//! At most five batches are held at once, three of them on their way. What is wrong with one file never stops the others.
 
 mod plan;
 mod write;
@@ -11,11 +11,13 @@ mod write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::read::fetch::Fetched;
-use crate::read::{Selection, SnapshotReader, Task, blocking};
+use crate::read::{FETCHES, Selection, SnapshotReader, Task, blocking};
 use crate::tree::{Entry, TreePath};
 
 use plan::{Plan, Planner};
@@ -123,11 +125,17 @@ pub async fn restore(
     let planning = Task::spawn(planner.run(plans));
     let reader = reader.clone();
     let fetching = Task::spawn(async move {
-        while let Some(plan) = planned.recv().await {
-            let batch = match plan {
-                Ok(plan) => reader.fetch_wanted(&plan.wanted).await.map(|fetched| (plan, fetched)),
-                Err(error) => Err(error),
-            };
+        let planned = stream::poll_fn(move |context| planned.poll_recv(context));
+        let fetch = |plan: Result<Plan, Error>| {
+            let reader = reader.clone();
+            async move {
+                let plan = plan?;
+                let fetched = reader.fetch_wanted(&plan.wanted).await?;
+                Ok((plan, fetched))
+            }
+        };
+        let mut fetched = planned.map(fetch).buffered(FETCHES);
+        while let Some(batch) = fetched.next().await {
             let failed = batch.is_err();
             if batches.send(batch).await.is_err() || failed {
                 break;

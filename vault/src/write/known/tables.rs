@@ -1,6 +1,6 @@
 //! Tables of which blob lies where: few, sorted, merged as they grow.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use super::{Known, LockState};
@@ -54,7 +54,11 @@ impl Known {
                 continue;
             }
             match self.tabulate(segment.id) {
-                Ok(table) => tables.push(table),
+                // At once, or a fresh cache of a large vault would hold a file open for each segment.
+                Ok(table) => {
+                    tables.push(table);
+                    tables = self.merged(tables)?;
+                }
                 Err(error) if concerns_object(&error) => {
                     tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
                 }
@@ -86,8 +90,16 @@ impl Known {
         })
     }
 
-    /// Merges tables of like size, so that there are few to search and to hold open, and takes them into use.
-    pub(super) fn merge(&mut self, mut tables: Vec<Table>) -> Result<(), Error> {
+    /// Merges tables of like size, and takes them into use.
+    pub(super) fn merge(&mut self, tables: Vec<Table>) -> Result<(), Error> {
+        for table in self.merged(tables)? {
+            self.use_table(table);
+        }
+        Ok(())
+    }
+
+    /// Merges tables of like size, so that there are few to search and to hold open.
+    fn merged(&self, mut tables: Vec<Table>) -> Result<Vec<Table>, Error> {
         tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
         while tables.len() > 1 {
             let (a, b) = (&tables[tables.len() - 2], &tables[tables.len() - 1]);
@@ -101,23 +113,21 @@ impl Known {
             tables.push(merged);
             tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
         }
-        for table in tables {
-            self.use_table(table);
-        }
-        Ok(())
+        Ok(tables)
     }
 
     fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
         let mut segments: Vec<SegmentId> = Vec::new();
+        let mut at: HashMap<SegmentId, u32> = HashMap::new();
         // Each segment's number in the new table, and in this run.
         let mut renumber = |table: &Table| -> Vec<Option<(u32, u32)>> {
             let number = |id: &SegmentId| {
                 let number = *self.numbers.get(id)?;
-                let at = segments.iter().position(|s| s == id).unwrap_or_else(|| {
+                let at = *at.entry(*id).or_insert_with(|| {
                     segments.push(*id);
-                    segments.len() - 1
+                    u32::try_from(segments.len() - 1).unwrap_or(u32::MAX)
                 });
-                Some((u32::try_from(at).unwrap_or(u32::MAX), number))
+                Some((at, number))
             };
             table.segments().iter().map(number).collect()
         };

@@ -158,7 +158,7 @@ async fn planted_rubbish_in_the_index_stops_nobody() {
         .finish(crate::ids::VaultId::from_bytes([9; 16]), &bench.secret, b"e")
         .unwrap();
     let newer = b"KHINDX02 of a later version".to_vec();
-    for bytes in [b"rubbish".to_vec(), Vec::new(), newer, other.bytes] {
+    for bytes in [b"rubbish".to_vec(), Vec::new(), newer, other.bytes.to_vec()] {
         let id = crate::ids::SegmentId::from_bytes(*blake3::hash(&bytes).as_bytes());
         memory.put(&ObjectKey::segment(&id), bytes.into(), Timestamp::now()).await.unwrap();
     }

@@ -1,14 +1,14 @@
-//! A proxy in front of an S3 server that lets a test decide what becomes of each request.
+//! A proxy in front of an S3 server that lets a test decide what becomes of each request, and over what line it goes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// It reaches the server, and its answer comes back.
     Pass,
     /// It never reaches the server, and nothing ever comes back.
@@ -19,34 +19,88 @@ pub(crate) enum Fate {
     Refused,
 }
 
+/// A line that all connections share, with so much latency and so many bytes a second each way.
+#[derive(Debug)]
+pub struct Line {
+    latency: Duration,
+    bytes_s: f64,
+    /// When the last byte that was let through will have passed: up, and down.
+    busy_until: [Mutex<Option<Instant>>; 2],
+}
+
+/// How much of a line's time buffers bridge.
+const BUFFERED: Duration = Duration::from_millis(100);
+
+/// A direction of a line.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Up = 0,
+    Down = 1,
+}
+
+impl Line {
+    /// A line; `mbit` is in millions of bits a second.
+    pub fn new(latency: Duration, mbit: u32) -> Self {
+        Self { latency, bytes_s: f64::from(mbit) * 1e6 / 8.0, busy_until: Default::default() }
+    }
+
+    /// Waits until so many bytes have passed, after all that others have sent before.
+    fn pass(&self, way: Way, bytes: usize) {
+        let now = Instant::now();
+        let passed = {
+            let mut busy =
+                self.busy_until[way as usize].lock().unwrap_or_else(PoisonError::into_inner);
+            #[expect(clippy::cast_precision_loss, reason = "pieces are short")]
+            let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_s);
+            // What sockets and switches buffer keeps a line busy while a program waits for its turn on a full CPU.
+            let free =
+                busy.map_or(now, |until| until.max(now.checked_sub(BUFFERED).unwrap_or(now)));
+            *busy.insert(free + takes)
+        };
+        std::thread::sleep(passed.saturating_duration_since(now));
+    }
+}
+
 type Judge = dyn Fn(&str) -> Fate + Send + Sync;
 type Retouch = dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync;
 
 /// A running proxy; it ends with the test program.
-#[derive(Clone)]
-pub(crate) struct Proxy {
-    pub(crate) endpoint: String,
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Where it listens.
+    pub endpoint: String,
     held: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     /// A proxy that asks `judge` about the first line of each request, such as `PUT /bucket/main/packs/…`.
-    pub(crate) fn judging(
+    pub fn judging(server: &str, judge: impl Fn(&str) -> Fate + Send + Sync + 'static) -> Self {
+        Self::start(server, Arc::new(judge), Arc::new(|answer| answer), None)
+    }
+
+    /// A proxy at the far end of a line, and `judge` as with [`judging`](Self::judging).
+    pub fn behind(
         server: &str,
+        line: Line,
         judge: impl Fn(&str) -> Fate + Send + Sync + 'static,
     ) -> Self {
-        Self::start(server, Arc::new(judge), Arc::new(|answer| answer))
+        Self::start(server, Arc::new(judge), Arc::new(|answer| answer), Some(Arc::new(line)))
     }
 
     /// A proxy that changes the head of each answer.
-    pub(crate) fn retouching(
+    pub fn retouching(
         server: &str,
         retouch: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(server, Arc::new(|_: &str| Fate::Pass), Arc::new(retouch))
+        Self::start(server, Arc::new(|_: &str| Fate::Pass), Arc::new(retouch), None)
     }
 
-    fn start(server: &str, judge: Arc<Judge>, retouch: Arc<Retouch>) -> Self {
+    fn start(
+        server: &str,
+        judge: Arc<Judge>,
+        retouch: Arc<Retouch>,
+        line: Option<Arc<Line>>,
+    ) -> Self {
         let server = server.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -54,10 +108,10 @@ impl Proxy {
         let proxy = Self { endpoint, held: held.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, judge, retouch, held) =
-                    (server.clone(), judge.clone(), retouch.clone(), held.clone());
+                let (server, judge, retouch, held, line) =
+                    (server.clone(), judge.clone(), retouch.clone(), held.clone(), line.clone());
                 std::thread::spawn(move || {
-                    let _ = serve(client, &server, &*judge, &*retouch, &held);
+                    let _ = serve(client, &server, &*judge, &*retouch, &held, line.as_deref());
                 });
             }
         });
@@ -65,7 +119,10 @@ impl Proxy {
     }
 
     /// Waits until a request was lost.
-    pub(crate) fn wait_until_held(&self) {
+    ///
+    /// # Panics
+    /// If that takes more than a minute.
+    pub fn wait_until_held(&self) {
         let began = Instant::now();
         while self.held.load(Ordering::SeqCst) == 0 {
             assert!(
@@ -84,7 +141,9 @@ fn serve(
     judge: &Judge,
     retouch: &Retouch,
     held: &AtomicUsize,
+    line: Option<&Line>,
 ) -> std::io::Result<()> {
+    let pass = |way, count| line.into_iter().for_each(|line| line.pass(way, count));
     let mut received = Vec::new();
     let mut piece = vec![0; 65536];
     let end = loop {
@@ -95,6 +154,7 @@ fn serve(
         if count == 0 {
             return Ok(());
         }
+        pass(Way::Up, count);
         received.extend_from_slice(&piece[..count]);
     };
     let head = String::from_utf8_lossy(&received[..end]).into_owned();
@@ -108,8 +168,10 @@ fn serve(
         if count == 0 {
             return Ok(());
         }
+        pass(Way::Up, count);
         received.extend_from_slice(&piece[..count]);
     }
+    line.into_iter().for_each(|line| std::thread::sleep(line.latency));
     let fate = judge(head.lines().next().unwrap_or_default());
     if fate == Fate::Refused {
         return Ok(());
@@ -127,5 +189,9 @@ fn serve(
         while client.read(&mut piece)? > 0 {}
         return Ok(());
     }
-    client.write_all(&retouch(answer))
+    for piece in retouch(answer).chunks(piece.len()) {
+        pass(Way::Down, piece.len());
+        client.write_all(piece)?;
+    }
+    Ok(())
 }
