@@ -46,7 +46,8 @@ TOOLS = [
                "--keys", "{state}/keys"]],
         backup=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
                 "--keys", "{state}/keys", "{source}"],
-        restore=["keephold", "restore", "--quiet", "--vault", "file://{vault}", "--identity",
+        # As the peers and tar, none of which waits for the disk.
+        restore=["keephold", "restore", "--no-sync", "--quiet", "--vault", "file://{vault}", "--identity",
                  "{state}/keys/carry-off/restore.agekey", "--target", "{target}", "latest"],
         restored="{target}{source}",
         restore_file=["keephold", "restore", "--quiet", "--vault", "file://{vault}", "--identity",
@@ -65,7 +66,7 @@ TOOLS = [
         dump=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
               "--keys", "{state}/keys", "--postgres", "{dsn}"],
         env={"KEEPHOLD_CACHE": "{state}/cache"},
-        note="zstd 3, AES-256-GCM; signs and locks what it writes",
+        note="zstd 2, AES-256-GCM; signs what it writes",
     ),
     Tool(
         name="restic",

@@ -57,11 +57,10 @@ impl Open {
     }
 
     fn is_done(&self, path: &TreePath) -> bool {
-        let hash = blake3::hash(path.as_bytes());
         self.bytes.len() >= NODE_LEN_MAX
             || (self.bytes.len() >= NODE_LEN_MIN
-                && hash.as_bytes()[0] & CUT_MASK == 0
-                && self.children > 1)
+                && self.children > 1
+                && blake3::hash(path.as_bytes()).as_bytes()[0] & CUT_MASK == 0)
     }
 }
 
