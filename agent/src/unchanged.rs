@@ -294,7 +294,8 @@ impl Writer {
             block: vec![],
             at: 0,
         };
-        let mut places = Places { blobs: BufReader::new(File::open(&blobs)?), found: VecDeque::new() };
+        let mut places =
+            Places { blobs: BufReader::new(File::open(&blobs)?), found: VecDeque::new() };
         let done = self.path.with_extension("new");
         let mut output = BufWriter::with_capacity(1 << 18, File::create(&done)?);
         let mut block = Vec::with_capacity(BLOCK + 4096);
@@ -372,7 +373,8 @@ impl Places {
         for n in order {
             found[n] = known.find(&told[n].0)?;
         }
-        self.found = found.into_iter().zip(told).map(|(place, (_, length))| (place, length)).collect();
+        self.found =
+            found.into_iter().zip(told).map(|(place, (_, length))| (place, length)).collect();
         Ok(())
     }
 }

@@ -20,8 +20,8 @@ const WORTH_PER_1024: usize = 1003;
 /// The window that compression looks back over, as a power of two: a whole frame.
 const WINDOW_LOG: u32 = 22;
 /// At zstd's fast strategy (levels 1 and 2) the hash table has twice the rows that zstd would give it: frames come out
-/// 2 to 4 % smaller, and 512 KiB still lie in a core's own cache. What is fast with zstd's two tables (level 3) is a
-/// quarter slower, for 3 %: bench/README.md has the figures.
+/// 2 to 3 % smaller, and 512 KiB still lie in a core's own cache. Level 3, with two tables, is a fifth slower, for 4 %:
+/// bench/README.md has the figures.
 const FAST_HASH_LOG: u32 = 17;
 /// The highest level with that strategy.
 const FAST_LEVEL: i32 = 2;

@@ -155,7 +155,8 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
                 match (first, seen) {
                     (None, Some(seen)) => Slot::Seen(walked, Box::new(seen)),
                     (None, None)
-                        if walked.kind == Kind::File && walked.stat.size > SMALL_FILE_MAX as u64 =>
+                        if walked.kind == Kind::File
+                            && walked.stat.size > SMALL_FILE_MAX as u64 =>
                     {
                         Slot::Large(walked)
                     }
@@ -182,12 +183,7 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
 }
 
 /// Reads small files, links and metadata ahead of the ingest thread.
-fn read_ahead(
-    work: &Receiver<Work>,
-    base: &Base,
-    names: Names,
-    namer: &BlobNamer,
-) {
+fn read_ahead(work: &Receiver<Work>, base: &Base, names: Names, namer: &BlobNamer) {
     let meta = MetaReader::new(base.clone(), names);
     while let Ok(Work { walked, content, answer }) = work.recv() {
         // Nobody listens once the run is given up.

@@ -157,9 +157,8 @@ impl Steps {
     }
 
     fn open(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let open = |message: &Vec<u8>| {
-            self.sealer.open(message.clone(), 0, MessageKind::Data, "a frame")
-        };
+        let open =
+            |message: &Vec<u8>| self.sealer.open(message.clone(), 0, MessageKind::Data, "a frame");
         self.sealed.iter().map(open).collect()
     }
 

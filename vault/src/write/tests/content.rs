@@ -61,7 +61,8 @@ async fn prepared_files_are_like_any_other() {
     let done = blocking(move || {
         for n in [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX] {
             let bytes = noise(n as u64, n);
-            let content = writer.add_prepared(&Prepared::new(writer.namer(), bytes.clone())).unwrap();
+            let content =
+                writer.add_prepared(&Prepared::new(writer.namer(), bytes.clone())).unwrap();
             let one = usize::from(n > 0);
             assert!(matches!(&content.extents, Extents::Inline(list) if list.len() == one), "{n}");
             let cut = add(&mut writer, &[Part::Bytes(bytes)]).unwrap();
