@@ -53,9 +53,11 @@ def markdown(about, figures, median):
                 same = [r for r in ours if r["tool"] == name and r["operation"] == operation]
                 line.append(cell(same, median) if same else "–")
             body.append(line)
-        for step, field, text in [("first", "stored_bytes", "stored, first"),
-                                  ("unchanged", "added_bytes", "added, unchanged"),
-                                  ("changed", "added_bytes", "added, changed")]:
+        backups = [row["operation"] for row in ours if row["operation"].startswith("backup, ")]
+        steps = [operation.removeprefix("backup, ") for operation in unique(backups)]
+        for step in steps:
+            field, text = (("stored_bytes", "stored, first") if step == "first"
+                           else ("added_bytes", f"added, {step}"))
             line = [text]
             for name in names:
                 size = median_of([r for r in ours if r["tool"] == name

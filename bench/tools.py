@@ -67,6 +67,8 @@ TOOLS = [
                  "{state}/keys/carry-off/restore.agekey", "latest"],
         dump=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
               "--keys", "{state}/keys", "--postgres", "{dsn}"],
+        restore_dump=["keephold", "dump", "--vault", "file://{vault}", "--identity",
+                      "{state}/keys/carry-off/restore.agekey", "latest", "shop"],
         env={"KEEPHOLD_CACHE": "{state}/cache"},
         note="zstd 2, AES-256-GCM; signs what it writes",
     ),

@@ -39,13 +39,15 @@ pub(crate) struct Config {
     pub(crate) replica: Vec<ReplicaTable>,
 }
 
-/// A copy of the vault at another target, which `keephold replicate` makes.
+/// A copy of the vault at another target, which `keephold replicate` makes, and runs write to if `also` names it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ReplicaTable {
     pub(crate) name: String,
-    /// For how long from each replication all of it is locked at least.
+    /// For how long from each replication, or run, all that it needs is locked at least.
     pub(crate) keep: Option<String>,
+    /// How much is kept on this host for it while it is down.
+    pub(crate) spool: Option<String>,
     /// The vault that is copied, and no other.
     pub(crate) fingerprint: Option<Fingerprint>,
     /// Where it is, as the table `[vault]` says it.
@@ -149,6 +151,9 @@ impl Source {
 
 /// For how long runs are kept where nothing else is said.
 pub(crate) const KEEP_DEFAULT: &str = "35d";
+
+/// How much is kept on this host for a copy that is down, where nothing else is said.
+const SPOOL_DEFAULT: &str = "10GiB";
 
 /// Longest that anything is locked: a typing error must not fill a vault for a century.
 const KEEP_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 20);
@@ -263,11 +268,35 @@ impl Config {
             if replica.vault.url.is_none() {
                 return Err(usage(format!("replica '{name}' has no url")));
             }
+            replica.vault.refuse_also(&format!("replica '{name}'"))?;
+            replica.spool_max()?;
             if let Some(text) = &replica.keep {
                 keep(text, &format!("keep of replica '{name}'"))?;
             }
         }
+        for (at, name) in self.vault.also.iter().enumerate() {
+            if self.vault.also[..at].contains(name) {
+                return Err(usage(format!("[vault] also names '{name}' twice: take one away")));
+            }
+            if !self.replica.iter().any(|replica| replica.name == *name) {
+                let names: Vec<_> = self.replica.iter().map(|r| r.name.as_str()).collect();
+                let there = match names.is_empty() {
+                    true => "there are none".to_owned(),
+                    false => format!("there are: {}", names.join(", ")),
+                };
+                return Err(usage(format!(
+                    "[vault] also names '{name}', but no [[replica]] has this name ({there}): add one with name = \"{name}\" \
+                     and its url, or take it out of also"
+                )));
+            }
+        }
         Ok(())
+    }
+
+    /// The copies that runs write to as well, in the order of `also`.
+    pub(crate) fn also(&self) -> Vec<&ReplicaTable> {
+        let named = |name: &String| self.replica.iter().find(|replica| replica.name == *name);
+        self.vault.also.iter().filter_map(named).collect()
     }
 
     fn job(&self, name: &str, own: &Settings<'_>, source: Source) -> Result<Job> {
@@ -275,6 +304,19 @@ impl Config {
         let keep =
             if own.is_empty() { self.lengths()? } else { own.read(&format!("job '{name}'"))? };
         Ok(Job { name: name.into(), source, keep })
+    }
+}
+
+impl ReplicaTable {
+    /// How many bytes are kept on this host for it while it is down.
+    pub(crate) fn spool_max(&self) -> Result<u64> {
+        let text = self.spool.as_deref().unwrap_or(SPOOL_DEFAULT);
+        keephold_cli::human::read_bytes(text).ok_or_else(|| {
+            usage(format!(
+                "spool of replica '{}' = \"{text}\" is no size, for example \"10GiB\", or 0 for none",
+                self.name
+            ))
+        })
     }
 }
 
@@ -375,6 +417,11 @@ mod tests {
             ),
             ("[prices]\nput = -1\n", "prices.put"),
             ("[[replica]]\nname = 'a'\n", "has no url"),
+            ("[vault]\nalso = ['b']\n[[replica]]\nname = 'a'\nurl = '/x'\n", "also names 'b'"),
+            ("[vault]\nalso = ['b']\n", "add one with name = \"b\""),
+            ("[vault]\nalso = ['a', 'a']\n[[replica]]\nname = 'a'\nurl = '/x'\n", "'a' twice"),
+            ("[[replica]]\nname = 'a'\nurl = '/x'\nspool = '10 parsecs'\n", "is no size"),
+            ("[[replica]]\nname = 'a'\nurl = '/x'\nalso = ['a']\n", "belongs in [vault]"),
             ("[[replica]]\nname = 'a'\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
             ("[[replica]]\nname = 'a'\nurl = '/x'\nlock = 'strong'\n", "unknown variant"),
             ("[[replica]]\nname = 'a'\nurl = '/x'\nkeep = 'ever'\n", "no length of time"),

@@ -6,6 +6,7 @@
 
 mod commands;
 mod config;
+mod copies;
 mod notes;
 mod open;
 mod prices;

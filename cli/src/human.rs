@@ -19,6 +19,33 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// Reads a number of bytes as [`bytes`] writes it: `10GiB`, `1.5 TiB`, `500 MB` (10⁶), `0`. `None` if it is none.
+pub fn read_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (text[..end].parse::<f64>().ok()?, text[end..].trim());
+    let (letter, base) = match unit {
+        "" | "B" => ("", 1.0),
+        unit if unit.ends_with("iB") => (&unit[..unit.len() - 2], 1024.0_f64),
+        unit => (unit.strip_suffix('B').unwrap_or(unit), 1000.0),
+    };
+    let power = match letter {
+        "" if unit.len() < 2 => 0,
+        "K" | "k" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        "P" => 5,
+        _ => return None,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it has no sign, and what is too large becomes the largest"
+    )]
+    Some((number * base.powi(power)) as u64)
+}
+
 /// A duration: `850 ms`, `7.4 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(time: Duration) -> String {
     let s = time.as_secs();
@@ -69,6 +96,13 @@ mod tests {
             [5, 7_400, 185_000, 7_800_000].map(|ms| duration(Duration::from_millis(ms))),
             ["5 ms", "7.4 s", "3 min 05 s", "2 h 10 min"]
         );
+        assert_eq!(
+            ["0", "512 B", "10GiB", "1.5 TiB", "500 MB", "2k"].map(read_bytes),
+            [0, 512, 10 << 30, 3 << 39, 500_000_000, 2_000].map(Some)
+        );
+        for none in ["", "GiB", "-1", "10 parsecs", "1iB", "1e3", "1.2.3"] {
+            assert_eq!(read_bytes(none), None, "{none}");
+        }
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(12_345, "entry"), "12,345 entries");
     }

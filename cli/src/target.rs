@@ -14,7 +14,7 @@ use crate::keys::default_folder;
 /// Where the vault is, on the command line.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TargetArgs {
-    /// The vault: s3://bucket/prefix, az://account/container/prefix, or file:///path.
+    /// The vault: s3:// or gs://bucket/prefix, az://account/container/prefix, or file:///path.
     #[arg(
         long,
         env = "KEEPHOLD_VAULT",
@@ -23,7 +23,7 @@ pub struct TargetArgs {
         help_heading = "Vault"
     )]
     pub vault: Option<String>,
-    /// Address of an S3-compatible server, or of another Azure cloud.
+    /// Address of an S3-compatible server, or of another cloud of Azure's or Google's.
     #[arg(
         long,
         env = "KEEPHOLD_ENDPOINT",
@@ -97,9 +97,24 @@ pub struct VaultTable {
     pub connect_timeout_s: Option<u64>,
     /// How long failing requests are tried again, in seconds.
     pub retry_s: Option<u64>,
+    /// Copies that runs write to as well, by the names of their tables. Only where a host backs up.
+    pub also: Vec<String>,
 }
 
 impl VaultTable {
+    /// To be asked wherever runs don't write: `also` would be passed over there.
+    ///
+    /// # Errors
+    /// A usage error that says where it belongs; `place` is the table.
+    pub fn refuse_also(&self, place: &str) -> Result<()> {
+        if self.also.is_empty() {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "{place} has `also`, which means nothing there: it belongs in [vault] of a host that backs up"
+        )))
+    }
+
     /// The key folder: the one that is named, or the table's, or the usual one.
     pub fn key_folder(&self, named: Option<&Path>) -> PathBuf {
         named.or(self.keys.as_deref()).map_or_else(default_folder, Path::to_owned)
@@ -123,8 +138,8 @@ impl TargetArgs {
     pub fn resolve(&self, table: &VaultTable) -> Result<Target> {
         let Some(url) = self.vault.as_ref().or(table.url.as_ref()) else {
             return Err(usage(
-                "no vault is named: give --vault URL (s3://bucket/prefix, az://account/container/prefix or file:///path), or a \
-                 configuration file with a [vault] table",
+                "no vault is named: give --vault URL (s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix or \
+                 file:///path), or a configuration file with a [vault] table",
             ));
         };
         let defaults = TargetOptions::default();
@@ -150,6 +165,11 @@ impl TargetArgs {
 }
 
 impl Target {
+    /// Whether it is the same place as another, as far as their settings tell.
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.url == other.url && self.options.endpoint == other.options.endpoint
+    }
+
     /// Opens the store.
     ///
     /// # Errors

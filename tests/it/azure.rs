@@ -24,7 +24,11 @@ fn keyed(program: Program) -> Program {
 
 #[test]
 fn what_is_backed_up_without_locks_comes_back_and_is_not_called_immutable() {
-    let site = site("none");
+    comes_back_unlocked(&site("none"), keyed);
+}
+
+/// Two runs, a restore and a report on a target that is asked for no locks.
+pub(crate) fn comes_back_unlocked(site: &Site, keyed: fn(Program) -> Program) {
     tree::plain(&site.source());
     keyed(site.init()).run().ok();
     keyed(site.backup()).run().ok();
@@ -32,7 +36,7 @@ fn what_is_backed_up_without_locks_comes_back_and_is_not_called_immutable() {
     assert_eq!(second["seq"], 2, "{second}");
     keyed(site.restore("out")).run().ok();
     tree::same(&site.source(), &site.restored("out"));
-    let output = keyed(verify::command(&site, &[])).run();
+    let output = keyed(verify::command(site, &[])).run();
     let report = output.json();
     assert_eq!(report["target"]["strength"], "none", "{report}");
     let codes = verify::codes(&report);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::program::{Program, binary};
 use crate::support::{Place, Site, s3, tree};
 
-fn doctor(site: &Site) -> Program {
+pub(crate) fn doctor(site: &Site) -> Program {
     site.program("keephold", "home", &["doctor", "--host", "web1"])
         .arg("--keys")
         .arg(site.path("keys"))

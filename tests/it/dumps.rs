@@ -8,7 +8,7 @@ use crate::support::postgres::Server;
 use crate::support::{Place, Site, verify};
 
 /// A `pg_dump` that tells its version, and of which `body` is left otherwise; `$real` is the real one.
-fn with_pg_dump(site: &Site, body: &str) {
+pub(crate) fn with_pg_dump(site: &Site, body: &str) {
     let folder = fs::read_dir("/usr/lib/postgresql").expect("apt-get install postgresql").flatten();
     let folder =
         folder.map(|f| f.path().join("bin")).find(|bin| bin.join("pg_dump").exists()).unwrap();

@@ -86,7 +86,7 @@ fn its_verification_finds_nothing_but_that_it_is_not_locked() {
 }
 
 /// The reader in Python, written from docs/FORMAT.md alone.
-fn second_reader(vault: &Path, identity: &Path, signers: &Path, to: &Path, job: &str) {
+pub(crate) fn second_reader(vault: &Path, identity: &Path, signers: &Path, to: &Path, job: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("second-reader/run");
     let cache = std::env::var_os("KEEPHOLD_CACHE_DIR").map_or_else(
         || {
@@ -113,7 +113,7 @@ fn second_reader(vault: &Path, identity: &Path, signers: &Path, to: &Path, job: 
 }
 
 /// The reader wants to be told which host a key may sign for.
-fn signers_for(host: &str, key: &Path, at: &Path) {
+pub(crate) fn signers_for(host: &str, key: &Path, at: &Path) {
     fs::write(at, format!("{host} {}", fs::read_to_string(key).unwrap())).unwrap();
 }
 

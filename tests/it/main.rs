@@ -11,6 +11,7 @@
 )]
 
 mod add_only;
+mod also;
 mod attacks;
 mod azure;
 mod bad_input;
@@ -19,16 +20,24 @@ mod come_back;
 mod damage;
 mod doctor;
 mod dumps;
+#[allow(unreachable_pub, dead_code)]
+#[path = "../../vault/tests/gcs_model/mod.rs"]
+mod gcs_model;
 mod golden;
+mod google;
 mod interrupted;
 mod key_words;
 mod keys;
 mod least_privilege;
+#[allow(unreachable_pub, dead_code)]
+#[path = "../../vault/tests/model_server/mod.rs"]
+mod model_server;
 mod packaging;
 mod plugin;
 mod prove;
 mod prune;
 mod replicate;
+mod row_deltas;
 mod support;
 mod terraform;
 mod tidy;

@@ -7,7 +7,7 @@ use crate::support::s3::{self, Object, versions};
 use crate::support::{Place, Site, need_root, tree, verify};
 
 /// `keephold-verify prove-lock` on a site's vault, with the credential that the site has.
-fn prove(site: &Site) -> (Output, Value) {
+pub(crate) fn command(site: &Site) -> Program {
     let home = site.path("verifier");
     let conf = home.join("conf");
     if !conf.exists() {
@@ -15,13 +15,15 @@ fn prove(site: &Site) -> (Output, Value) {
         let init = Program::new(binary("keephold-verify"), &home).args(["init", "--dir"]);
         init.arg(&conf).run().ok();
     }
-    let output = site
-        .program("keephold-verify", "verifier", &["prove-lock", "--json"])
+    site.program("keephold-verify", "verifier", &["prove-lock", "--json"])
         .arg("--report-key")
         .arg(conf.join("report_key"))
         .arg("--out")
         .arg(home.join("reports"))
-        .run();
+}
+
+fn prove(site: &Site) -> (Output, Value) {
+    let output = command(site).run();
     let proof = output.json();
     (output, proof)
 }

@@ -12,7 +12,7 @@ use crate::support::site::{meddle, unlock};
 use crate::support::{Place, Site, tree};
 
 /// Files beneath a folder, by path below it; what begins with a dot (locks) is left out.
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let found = std::process::Command::new("find")
         .arg(folder)
         .args(["-type", "f", "-not", "-path", "*/.*", "-printf", "%P\n"])
@@ -155,23 +155,14 @@ fn another_vault_and_mistakes_are_refused() {
 
 /// A configuration whose source is on Ceph and whose copy is on LocalStack, each with a credential of its own.
 fn across(site: &Site, bucket: &str, endpoint: &str) -> Program {
-    let secret = |name: &str, text: &str| {
-        let path = site.path(name);
-        std::fs::write(&path, text).unwrap();
-        std::process::Command::new("chmod").arg("600").arg(&path).status().unwrap();
-        path.display().to_string()
-    };
-    let [from_id, from_secret] = Place::Ceph.credential("");
-    let [to_id, to_secret] = Place::LocalStack.credential("");
     let config = site.path("replicate.toml");
     let text = format!(
-        "[vault]\nurl = '{}'\nendpoint = '{}'\nallow_http = true\naccess_key_id = '{from_id}'\nsecret_file = '{}'\n\
-         [[replica]]\nname = 'far'\nurl = 's3://{bucket}/copy'\nendpoint = '{endpoint}'\nallow_http = true\nretry_s = 2\n\
-         access_key_id = '{to_id}'\nsecret_file = '{}'\nlock = 'compliance'\n",
+        "[vault]\nurl = '{}'\nendpoint = '{}'\n{}\
+         [[replica]]\nname = 'far'\nurl = 's3://{bucket}/copy'\nendpoint = '{endpoint}'\nretry_s = 2\n{}lock = 'compliance'\n",
         site.url,
         Place::Ceph.endpoint(),
-        secret("from", &from_secret),
-        secret("to", &to_secret)
+        site.credential_lines(Place::Ceph, ""),
+        site.credential_lines(Place::LocalStack, "")
     );
     std::fs::write(&config, text).unwrap();
     let home = site.path("replicator");

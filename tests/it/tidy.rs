@@ -7,7 +7,7 @@ use std::process::Command;
 /// Longest file of code.
 const LINES_MAX: usize = 500;
 /// Those that are longer, and no longer than this: shorten them, and then these.
-const LONGER: [(&str, usize); 1] = [("tests/second-reader/khformat.py", 520)];
+const LONGER: [(&str, usize); 1] = [("tests/second-reader/khformat.py", 525)];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

@@ -379,7 +379,7 @@ def armour(signature):
 # Sections 10 and 11: tree and content.
 
 DIRECTORY, FILE, SYMLINK, HARD_LINK, CHAR_DEVICE, BLOCK_DEVICE, FIFO, SOCKET = range(8)
-EXTENT_BLOB, EXTENT_PART, EXTENT_HOLE = range(3)
+EXTENT_BLOB, EXTENT_PART, EXTENT_HOLE, EXTENT_MORE = range(4)
 
 
 @dataclass(frozen=True)
@@ -439,15 +439,23 @@ def path_order(path):
     return path.replace(b"/", b"\0")
 
 
-def read_extent(p):
-    kind = p.variant(3)
+def read_extent(p, recent=None):
+    """In a list blob, `recent` holds (id, end of its last stretch) of the blobs that it named last, the latest first."""
+    kind = p.variant(3 if recent is None else 4)
     if kind == EXTENT_HOLE:
         extent = Extent(kind, None, 0, p.u64())
+    elif kind == EXTENT_MORE:
+        back, skip = p.u8(), p.u32()
+        need(back < len(recent), "a list refers to a blob that it hasn't named")
+        extent = Extent(EXTENT_PART, recent[back][0], recent[back][1] + skip, p.u32())
     else:
         blob_id = p.take(24)
         offset = p.u32() if kind == EXTENT_PART else 0
         extent = Extent(kind, blob_id, offset, p.u32())
     need(extent.length > 0, "an extent covers nothing")
+    if recent is not None and extent.id:
+        others = [named for named in recent if named[0] != extent.id][:15]
+        recent[:] = [(extent.id, extent.offset + extent.length), *others]
     return extent
 
 

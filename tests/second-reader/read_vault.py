@@ -119,6 +119,8 @@ class Blobs:
         self.vault = vault
         self.pack_cached = functools.lru_cache(maxsize=4)(vault.pack_bytes)
         self.frame_cached = functools.lru_cache(maxsize=32)(self.frame)
+        # A dump that was changed often consists of many parts of the same few blobs.
+        self.get = functools.lru_cache(maxsize=16)(self.get)
         if vault.rebuild:
             self.segments, self.rebuilt = [], self.from_packs()
             return
@@ -213,9 +215,9 @@ def extents(blobs, content):
             yield from items
             return
         for ref in items:
-            p, inner = kh.Postcard(blobs.get(ref.id, kh.LIST, ref.length)), []
+            p, inner, recent = kh.Postcard(blobs.get(ref.id, kh.LIST, ref.length)), [], []
             while p.more():
-                inner.append(kh.read_extent(p) if depth == 1 else kh.read_list_ref(p))
+                inner.append(kh.read_extent(p, recent) if depth == 1 else kh.read_list_ref(p))
             covered = sum(i.length if depth == 1 else i.covers for i in inner)
             need(covered == ref.covers, "a list covers another length than it says")
             yield from below(inner, depth - 1)

@@ -1,9 +1,13 @@
 //! Content: the bytes of a file or stream, as a list of extents.
 
+mod items;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BlobId, ContentHash};
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
+
+pub(crate) use items::{Item, Recent};
 
 /// A stretch of a content, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +99,7 @@ pub enum Extents {
     /// Longer lists, in list blobs.
     Lists {
         /// How many levels of list blobs stand between here and the extents, at least 1. Those of level 1 hold
-        /// [`Extent`]s one after another, those above hold [`ListRef`]s.
+        /// extents one after another, those above hold [`ListRef`]s.
         depth: u8,
         /// The list blobs at the top.
         lists: Vec<ListRef>,

@@ -5,6 +5,7 @@
 //! | blob id keys | vault secret | naming blobs, one key for each kind |
 //! | gear table | vault secret | cutting chunks |
 //! | row set key | vault secret | hashing rows of dumps |
+//! | piece key, piece list key | vault secret | the cache by which a dump finds what the one before it had |
 //! | secret check | vault secret | telling a wrong secret from the right one: it stands in `vault.json` |
 //! | metadata key | vault secret | all that follows, so that it can be given to whoever needs no blob ids |
 //! | index key, record key | metadata key, object's salt | sealing index segments and records |
@@ -122,6 +123,18 @@ impl VaultSecret {
         }
         bytes.zeroize();
         table
+    }
+
+    /// The key of the fingerprints that dumps are compared by; they stay in the host's cache.
+    pub(crate) fn piece_key(&self) -> [u8; 16] {
+        let key = self.derive("keephold 2026-11 piece fingerprint v1", &[]);
+        let (half, _) = key.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        *half
+    }
+
+    /// The key that tells a list of pieces of this vault, undamaged, from any other file.
+    pub(crate) fn piece_list_key(&self) -> [u8; 32] {
+        self.derive("keephold 2026-11 piece list v1", &[])
     }
 
     /// The key of row-set hashes of database dumps.

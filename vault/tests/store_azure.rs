@@ -5,17 +5,20 @@
 #[allow(unreachable_pub)]
 mod azure_model;
 #[allow(unreachable_pub)]
+mod model_server;
+#[allow(unreachable_pub)]
 mod store_suite;
 
 use std::sync::Arc;
 
-use azure_model::{Model, Quirks};
+use azure_model::Quirks;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::store::{
     Answer, Attack, Lock, LockMode, LockPolicy, Prefix, Probe, Secret, StoreError, Strength,
     TargetOptions, TargetUrl, create_target, open_probe,
 };
+use model_server::Server;
 use object_store::ClientOptions;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::{HttpConnector, HttpRequest, ReqwestConnector};
@@ -38,8 +41,8 @@ fn open(url: &str, options: &TargetOptions) -> Arc<dyn Probe> {
     open_probe(&TargetUrl::parse(url).unwrap(), options, NO_ENV).unwrap()
 }
 
-async fn model(quirks: Quirks, lock: LockPolicy) -> (Model, Arc<dyn Probe>) {
-    let model = Model::start(quirks).await;
+fn model(quirks: Quirks, lock: LockPolicy) -> (Server, Arc<dyn Probe>) {
+    let model = azure_model::start(quirks);
     let store = open("az://acct1/backups/vault", &options(&model.endpoint, "a2V5", lock));
     (model, store)
 }
@@ -90,8 +93,14 @@ impl Azurite {
 async fn azurite_without_locks_conforms() {
     let azurite = Azurite::new();
     let store = open(&azurite.container().await, &azurite.options(LockPolicy::None));
-    let target =
-        Target { lock: None, strength: Strength::None, versions: false, exclusive: true, many: 40 };
+    let target = Target {
+        lock: None,
+        strength: Strength::None,
+        versions: false,
+        keeps: false,
+        exclusive: true,
+        many: 40,
+    };
     store_suite::run(store.as_ref(), target).await;
 }
 
@@ -126,20 +135,12 @@ async fn azurite_refuses_another_key_and_a_missing_container() {
 
 #[tokio::test]
 async fn the_documented_service_conforms() {
-    for (policy, mode, strength) in [
-        (LockPolicy::Compliance, Some(LockMode::Compliance), Strength::Compliance),
-        (LockPolicy::Governance, Some(LockMode::Governance), Strength::Governance),
-        (LockPolicy::None, None, Strength::None),
-    ] {
-        let (_model, store) = model(Quirks::default(), policy).await;
-        let target = Target { lock: mode, strength, versions: true, exclusive: true, many: 40 };
-        store_suite::run(store.as_ref(), target).await;
-    }
+    store_suite::run_with_each_lock(|policy| model(Quirks::default(), policy).1).await;
 }
 
 #[tokio::test]
 async fn requests_are_as_the_reference_has_them() {
-    let (model, store) = model(Quirks::default(), LockPolicy::Compliance).await;
+    let (model, store) = model(Quirks::default(), LockPolicy::Compliance);
     let until: Timestamp = "2100-01-02T03:04:05Z".parse().unwrap();
     let k = key("packs/ab/x");
     let stored = store.put(&k, "some bytes".into(), until).await.unwrap();
@@ -154,7 +155,7 @@ async fn requests_are_as_the_reference_has_them() {
 #[tokio::test]
 async fn a_container_without_locks_is_refused() {
     let (model, store) =
-        model(Quirks { without: true, ..Default::default() }, LockPolicy::Compliance).await;
+        model(Quirks { without: true, ..Default::default() }, LockPolicy::Compliance);
     let error = store.put(&key("packs/ab/x"), "x".into(), in_hours(1)).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unprotected { .. }), "{error:?}");
     assert!(error.to_string().contains("version-level immutability"), "{error}");
@@ -172,7 +173,7 @@ async fn a_lock_that_cannot_be_read_back_is_none() {
     let forgets = Quirks { forgets: true, ..Default::default() };
     let blind = Quirks { unreadable: true, unlistable: true, silent: true, ..Default::default() };
     for quirks in [forgets, blind] {
-        let (_model, store) = model(quirks, LockPolicy::Compliance).await;
+        let (_model, store) = model(quirks, LockPolicy::Compliance);
         for _ in 0..2 {
             let error = store.put(&key("packs/ab/x"), "x".into(), in_hours(1)).await.unwrap_err();
             assert!(matches!(&error, StoreError::Unprotected { .. }), "{error:?}");
@@ -186,7 +187,7 @@ async fn a_lock_that_cannot_be_read_back_is_none() {
 #[tokio::test]
 async fn locks_are_read_from_listings_too() {
     let quirks = Quirks { unreadable: true, silent: true, ..Default::default() };
-    let (_model, store) = model(quirks, LockPolicy::Compliance).await;
+    let (_model, store) = model(quirks, LockPolicy::Compliance);
     assert_eq!(store.protection().await.unwrap().strength, Strength::Advisory);
     let k = key("packs/ab/x");
     let stored = store.put(&k, "x".into(), in_hours(1)).await.unwrap();
@@ -200,7 +201,7 @@ async fn locks_are_read_from_listings_too() {
 
 #[tokio::test]
 async fn what_is_hidden_or_overwritten_is_still_there() {
-    let (_model, store) = model(Quirks::default(), LockPolicy::Compliance).await;
+    let (_model, store) = model(Quirks::default(), LockPolicy::Compliance);
     let k = key("canary/x");
     let stored = store.put(&k, "true".into(), in_hours(1)).await.unwrap();
     let v = stored.version.as_ref();
@@ -219,7 +220,7 @@ async fn what_is_hidden_or_overwritten_is_still_there() {
 
 #[tokio::test]
 async fn attacks_on_locks_are_refused() {
-    let (_model, store) = model(Quirks::default(), LockPolicy::Compliance).await;
+    let (_model, store) = model(Quirks::default(), LockPolicy::Compliance);
     let k = key("canary/x");
     let lock = Lock { mode: LockMode::Compliance, until: in_hours(1) };
     let sooner = Lock { until: in_seconds(90), ..lock };
@@ -237,8 +238,9 @@ async fn attacks_on_locks_are_refused() {
     assert_eq!(store.get(&k, v.as_ref(), 9).await.unwrap(), "canary");
     // A policy that isn't locked goes at a word: that is what governance means here.
     let v = store.put_canary(&k, "canary".into(), Some(weaker)).await.unwrap();
-    let lift = Attack::Relock { lock: None, bypass: true };
-    assert_eq!(store.attack(lift, &k, v.as_ref()).await.unwrap(), Answer::Accepted);
     let delete = Attack::Delete { bypass: false };
+    let answer = store.attack(delete, &k, v.as_ref()).await.unwrap();
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    let delete = Attack::Delete { bypass: true };
     assert_eq!(store.attack(delete, &k, v.as_ref()).await.unwrap(), Answer::Accepted);
 }

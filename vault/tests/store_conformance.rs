@@ -85,7 +85,14 @@ async fn a_locked_folder_conforms() {
         (LockMode::Advisory, Strength::Advisory)
     };
     let store = folder.open(LockPolicy::Compliance);
-    let target = Target { lock: Some(mode), strength, versions: false, exclusive: true, many: 64 };
+    let target = Target {
+        lock: Some(mode),
+        strength,
+        versions: false,
+        keeps: false,
+        exclusive: true,
+        many: 64,
+    };
     store_suite::run(store.as_ref(), target).await;
     assert!(
         fs::read_dir(folder.0.join(".tmp")).unwrap().next().is_none(),
@@ -97,8 +104,14 @@ async fn a_locked_folder_conforms() {
 async fn a_folder_without_locks_conforms() {
     let folder = Folder::new();
     let store = folder.open(LockPolicy::None);
-    let target =
-        Target { lock: None, strength: Strength::None, versions: false, exclusive: true, many: 64 };
+    let target = Target {
+        lock: None,
+        strength: Strength::None,
+        versions: false,
+        keeps: false,
+        exclusive: true,
+        many: 64,
+    };
     store_suite::run(store.as_ref(), target).await;
     assert!(!folder.0.join(".locks").exists());
 }
@@ -120,6 +133,7 @@ async fn without_the_attribute_locks_are_advisory() {
         lock: Some(LockMode::Advisory),
         strength: Strength::Advisory,
         versions: false,
+        keeps: false,
         exclusive: true,
         many: 16,
     };

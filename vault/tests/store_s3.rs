@@ -29,7 +29,7 @@ async fn conforms(server: Server, lock: LockPolicy, many: usize) {
     let locked = mode.is_some();
     // Ceph takes no notice of If-None-Match where versions are kept.
     let exclusive = !(server.is_ceph && locked);
-    let target = Target { lock: mode, strength, versions: locked, exclusive, many };
+    let target = Target { lock: mode, strength, versions: locked, keeps: locked, exclusive, many };
     store_suite::run(server.open(&bucket, lock).as_ref(), target).await;
 }
 

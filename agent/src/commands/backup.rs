@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use jiff::Timestamp;
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::human;
 use keephold_cli::keys::{CARRY_OFF, HostKeys, identities_left};
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::host_args::HostArgs;
 use crate::config::{self, Config, DirectoryTable, Job, PostgresTable, RetentionTable};
+use crate::copies;
 use crate::open::OpenVault;
 use crate::run::{Outcome, Runner, Watch};
 use crate::source::Stop;
@@ -132,6 +134,7 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     let host = config.host()?;
     let evidence = config::keep(&config.retention.evidence, "retention.evidence")?;
     let target = args.of.target.resolve(&config.vault)?;
+    let also = copies::configured(&config, &target)?;
     let folder = args.of.key_folder(&config);
     let keys = HostKeys::load(&folder)?;
     if let Some(name) = keys.other_host(&host) {
@@ -157,9 +160,12 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
             return Err(error);
         }
     };
+    let until = Timestamp::now().checked_add(evidence)?;
+    let copies = copies::open(&also, &vault, until).await;
     let shown = !args.json && !quiet && std::io::stderr().is_terminal();
     let runner = Runner {
         vault: &vault,
+        copies: &copies,
         host,
         evidence,
         prices: config.prices.clone(),
@@ -309,6 +315,12 @@ fn text(outcome: &Outcome) -> String {
             human::bytes(totals.bytes_stored),
             human::count(totals.packs_new, "pack")
         ));
+        if totals.bytes_matched > 0 {
+            out.push_str(&format!(
+                "  matched   {} row by row with the dump before\n",
+                human::bytes(totals.bytes_matched)
+            ));
+        }
         out.push_str(&upkeep(totals));
         let expires = record.retention.expires.strftime("%Y-%m-%d");
         let class = &record.retention.class;
@@ -327,6 +339,7 @@ fn text(outcome: &Outcome) -> String {
             None => out.push_str(&format!("  locked    NOT AT ALL (kept until {expires})\n")),
         }
     }
+    out.push_str(&copies::lines(&record.copies));
     if let Some(calls) = &totals.calls {
         out.push_str(&costs(calls, totals.cost.as_ref()));
     }

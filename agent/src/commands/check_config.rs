@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use keephold_cli::exit::{Exit, usage};
+use keephold_cli::target::TargetArgs;
 
 use crate::config::{Config, FILE};
 
@@ -23,6 +24,10 @@ pub(crate) fn run(args: &CheckConfigArgs) -> Result<Exit> {
     };
     let config = Config::read(&path)?;
     let jobs = config.jobs()?;
+    if config.vault.url.is_some() {
+        let target = TargetArgs::default().resolve(&config.vault)?;
+        crate::copies::configured(&config, &target)?;
+    }
     let mut out = format!("{}: sound\n  host '{}'\n", path.display(), config.host()?);
     for job in &jobs {
         out.push_str(&format!(
@@ -31,6 +36,11 @@ pub(crate) fn run(args: &CheckConfigArgs) -> Result<Exit> {
             job.source.kind(),
             job.keep.in_words()
         ));
+    }
+    for replica in config.also() {
+        let spool = keephold_cli::human::bytes(replica.spool_max()?);
+        let url = replica.vault.url.as_deref().unwrap_or_default();
+        out.push_str(&format!("  copy '{}' at {url}, spooled up to {spool}\n", replica.name));
     }
     if jobs.is_empty() {
         out.push_str("  no jobs\n");

@@ -22,7 +22,7 @@ use crate::reading::{Choice, ReadArgs, ReadVault, tree_path};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
     keephold dump db1/main shop | pg_restore --clean --if-exists --exit-on-error -d shop\n  \
-    keephold dump db1/main globals.sql | psql -d postgres     'role \"postgres\" already exists' does no harm\n  \
+    keephold dump db1/main globals.sql | psql -d postgres     'already exists' does no harm\n  \
     keephold dump latest /etc/fstab")]
 pub(crate) struct DumpArgs {
     /// latest, HOST/JOB, HOST/JOB@NUMBER, or the first digits of an id, as `keephold snapshots` shows them.

@@ -129,7 +129,10 @@ impl PolicyArgs {
 
     fn render(&self, config: &Config) -> Result<Value> {
         let TargetUrl::S3 { bucket, prefix } = TargetUrl::parse(&self.vault)? else {
-            return Err(usage("policies are for buckets: name the vault as s3://bucket/prefix"));
+            return Err(usage(
+                "policies are for buckets of S3 and its compatibles: name the vault as s3://bucket/prefix; \
+                 docs/OPERATIONS.md has the roles on Google and Azure",
+            ));
         };
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
         let days = self.max_lock(config)?.to_string();

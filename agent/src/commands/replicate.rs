@@ -58,7 +58,7 @@ pub(crate) struct ReplicateArgs {
     /// Profile in the AWS configuration files.
     #[arg(long, value_name = "NAME", help_heading = "Source")]
     from_profile: Option<String>,
-    /// Where the copy is: s3://bucket/prefix, or file:///path.
+    /// Where the copy is: a URL, as a vault has.
     #[arg(long, value_name = "URL", help_heading = "Copy")]
     to: Option<String>,
     /// Address of an S3-compatible server.
@@ -127,9 +127,7 @@ impl ReplicateArgs {
         let mut plans = Vec::new();
         for table in tables {
             let plan = self.plan(&table)?;
-            if plan.target.url == source.url
-                && plan.target.options.endpoint == source.options.endpoint
-            {
+            if plan.target.is_at(&source) {
                 return Err(usage(format!("{} can't be a copy of itself", source.url)));
             }
             plans.push(plan);

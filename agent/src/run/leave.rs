@@ -12,6 +12,7 @@ use keephold_vault::store::{ObjectKey, Store, StoreError};
 
 use super::{Outcome, Runner, chain, spool};
 use crate::config::Job;
+use crate::copies;
 
 /// The record of a run that ends now and came to nothing; it has no place in the chain yet.
 pub(super) fn failed(
@@ -40,6 +41,7 @@ pub(super) fn failed(
         source: None,
         totals: Totals::default(),
         snapshot: None,
+        copies: Vec::new(),
     }
 }
 
@@ -106,9 +108,28 @@ impl Runner<'_> {
             seal(&record, vault.config.id, &vault.keys.secret, &envelope, &vault.keys.signing)?;
         let key = sealed.key.object()?;
         let until = record.retention.evidence_until;
-        put_again(&*vault.store, &key, Bytes::from(sealed.bytes), until)
+        for copy in self.copies {
+            copy.await_record(&sealed.key, &sealed.bytes, until);
+        }
+        let bytes = Bytes::from(sealed.bytes);
+        put_again(&*vault.store, &key, bytes.clone(), until)
             .await
             .context("storing the run's record")?;
+        for copy in self.copies {
+            let whole = record.copies.iter().any(|c| c.name == copy.name() && c.whole);
+            let ready = copy.is_up() && (whole || record.snapshot.is_none());
+            if ready && !copy.put_record(&sealed.key, bytes.clone(), until).await {
+                // The record is sealed, and can't tell of it; whoever reads this run's output can.
+                let text = copies::late(copy).unwrap_or_default();
+                record.messages.push(Message {
+                    level: Level::Warning,
+                    code: copies::BEHIND.into(),
+                    text,
+                });
+                record.totals.messages += 1;
+                record.status = record.status.max(Status::Warning);
+            }
+        }
         Ok((record, sealed.key))
     }
 }

@@ -23,14 +23,16 @@ use keephold_vault::record::{
 };
 use keephold_vault::store::{LockMode, ObjectKey, Strength};
 use keephold_vault::tree::TreeRoot;
-use keephold_vault::write::{Known, RunContext, Settings, Writer, Written};
+use keephold_vault::write::{AtCopy, Copy, Known, RunContext, Settings, Writer, Written};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{Job, Source};
+use crate::copies;
 use crate::notes::Notes;
 use crate::open::OpenVault;
 use crate::prices::Prices;
 use crate::source::directory::Lists;
+use crate::source::dumps::PieceLists;
 use crate::source::{Counters, Stop, directory, postgres};
 use crate::unchanged;
 
@@ -44,6 +46,7 @@ const ATTEMPTS: u32 = 2;
 /// Who runs a job, and for how long evidence is kept.
 pub(crate) struct Runner<'a> {
     pub(crate) vault: &'a OpenVault,
+    pub(crate) copies: &'a [Arc<Copy>],
     pub(crate) host: String,
     pub(crate) evidence: SignedDuration,
     pub(crate) prices: Prices,
@@ -66,6 +69,26 @@ struct Stored {
     source: SourceReport,
 }
 
+/// What a run leaves in the cache for the next one of its job, once it has succeeded.
+enum Leaves {
+    Files(unchanged::Writer),
+    Dumps(PieceLists),
+}
+
+impl Leaves {
+    /// Keeps it. What fails costs the next run time or room, nothing else.
+    fn keep(self, known: &mut Known) {
+        match self {
+            Self::Files(list) => {
+                if let Err(error) = list.finish(known) {
+                    tracing::warn!("the list of unchanged files could not be kept: {error:#}");
+                }
+            }
+            Self::Dumps(lists) => lists.keep(),
+        }
+    }
+}
+
 impl Runner<'_> {
     /// Runs a job, and leaves a record of it.
     ///
@@ -79,6 +102,7 @@ impl Runner<'_> {
         let counters = Arc::new(Counters::default());
         let mut totals = Totals::default();
         let calls_before = self.vault.store.calls();
+        self.copies.iter().for_each(|copy| copy.begin());
         let (retention, keep, decided) = self.retention(job, started).await?;
         let result = match decided {
             Ok(()) => self.store(job, &retention, keep, &mut notes, &counters, &mut totals).await,
@@ -94,6 +118,8 @@ impl Runner<'_> {
             let text = keephold_cli::exit::render(error);
             notes.add(Level::Error, "run_failed", text.trim_start_matches("error: ").trim_end());
         }
+        let at_copies: &[AtCopy] = stored.as_ref().map_or(&[], |stored| &stored.written.copies);
+        let copies = copies::report(self.copies, at_copies, &mut notes);
         fill_totals(&mut totals, &counters, &notes, stored.as_ref());
         totals.calls =
             self.vault.store.calls().zip(calls_before).map(|(now, before)| now.since(&before));
@@ -113,6 +139,7 @@ impl Runner<'_> {
             source,
             totals,
             snapshot,
+            copies,
             ..leave::failed(&self.vault.keys, &self.host, job, started, retention)
         };
         self.leave(record).await
@@ -227,6 +254,7 @@ impl Runner<'_> {
         )
         .await
         .context("reading the vault's index")?;
+        known.join(self.copies).await;
         known.plan_draining(&job.name, retention.expires, until)?;
         let context = RunContext::new(
             vault.store.clone(),
@@ -248,9 +276,10 @@ impl Runner<'_> {
             totals.blobs_new = load(&progress.blobs_new);
             totals.packs_new = load(&progress.packs_new);
             totals.bytes_again = load(&progress.bytes_again);
+            totals.bytes_matched = load(&progress.bytes_matched);
         };
         count(totals);
-        let (root, writer, list, source) = done?;
+        let (root, writer, leaves, source) = done?;
         let finished = writer.finish(retention.expires, until).await;
         count(totals);
         let (written, mut known) = finished.context("storing the snapshot")?;
@@ -270,13 +299,10 @@ impl Runner<'_> {
                 .await
                 .context("locking vault.json")?;
         }
-        if let Some(list) = list {
-            let finished = tokio::task::spawn_blocking(move || list.finish(&mut known)).await?;
-            if let Err(error) = finished {
-                // Costs the next run time, nothing else.
-                tracing::warn!("the list of unchanged files could not be kept: {error:#}");
-            }
+        for copy in self.copies {
+            copy.lock_config(retention.evidence_until.max(until)).await;
         }
+        tokio::task::spawn_blocking(move || leaves.keep(&mut known)).await?;
         Ok(Stored { root, written, source })
     }
 
@@ -287,12 +313,12 @@ impl Runner<'_> {
         mut writer: Writer,
         notes: &mut Notes,
         counters: &Arc<Counters>,
-    ) -> Result<(TreeRoot, Writer, Option<unchanged::Writer>, SourceReport)> {
+    ) -> Result<(TreeRoot, Writer, Leaves, SourceReport)> {
         let (counters, stop) = (counters.clone(), self.stop.clone());
         let mut own = std::mem::take(notes);
         let (result, writer, own) = match &job.source {
             Source::Directory(source) => {
-                let path = self.list_path(&job.name);
+                let path = self.cached(&job.name, "seen");
                 let source = source.clone();
                 tokio::task::spawn_blocking(move || {
                     let result = (|| {
@@ -308,7 +334,7 @@ impl Runner<'_> {
                             &counters,
                             &stop,
                         )?;
-                        Ok::<_, anyhow::Error>((root, Some(list), source.report()))
+                        Ok::<_, anyhow::Error>((root, Leaves::Files(list), source.report()))
                     })();
                     (result, writer, own)
                 })
@@ -318,12 +344,13 @@ impl Runner<'_> {
                 Err(error) => (Err(error), writer, own),
                 Ok(mut plan) => {
                     let source = source.clone();
-                    let key = self.vault.keys.secret.row_set_key();
+                    let secret = self.vault.keys.secret.clone();
+                    let mut lists = PieceLists::of(self.cached(&job.name, "dumps"), secret);
                     tokio::task::spawn_blocking(move || {
                         let result = postgres::backup(
                             &source,
                             &mut plan,
-                            &key,
+                            &mut lists,
                             &mut writer,
                             &mut own,
                             &counters,
@@ -332,7 +359,7 @@ impl Runner<'_> {
                         let result = result.map(|root| {
                             (
                                 root,
-                                None,
+                                Leaves::Dumps(lists),
                                 SourceReport::Postgres(Box::new(std::mem::take(&mut plan.report))),
                             )
                         });
@@ -344,8 +371,8 @@ impl Runner<'_> {
         };
         *notes = own;
         match result {
-            Ok((root, list, report)) if notes.status() != Status::Failed => {
-                Ok((root, writer, list, report))
+            Ok((root, leaves, report)) if notes.status() != Status::Failed => {
+                Ok((root, writer, leaves, report))
             }
             Ok(_) => {
                 writer.abandon().await?;
@@ -359,9 +386,10 @@ impl Runner<'_> {
         }
     }
 
-    fn list_path(&self, job: &str) -> PathBuf {
+    /// Where the cache keeps something of a job.
+    fn cached(&self, job: &str, what: &str) -> PathBuf {
         // Hosts' names don't come into it: the cache is this host's.
-        self.vault.cache.join("jobs").join(format!("{job}.seen"))
+        self.vault.cache.join("jobs").join(format!("{job}.{what}"))
     }
 }
 

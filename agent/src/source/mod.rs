@@ -1,6 +1,7 @@
 //! Sources: where data comes from, and how it becomes the entries of a snapshot.
 
 pub(crate) mod directory;
+pub(crate) mod dumps;
 pub(crate) mod postgres;
 
 use std::sync::Arc;

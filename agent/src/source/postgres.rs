@@ -29,6 +29,7 @@ use keephold_vault::write::{ContentWriter, Writer};
 use tokio::runtime::Handle;
 
 use crate::notes::Notes;
+use crate::source::dumps::PieceLists;
 use crate::source::{Counters, Stop, TreeWriter};
 
 /// How many parsed pieces of a dump may wait to be cut into blobs.
@@ -146,7 +147,7 @@ fn is_vault_error(error: &(dyn std::error::Error + 'static)) -> bool {
 pub(crate) fn backup(
     job: &Postgres,
     plan: &mut Plan,
-    row_key: &[u8; 32],
+    lists: &mut PieceLists,
     writer: &mut Writer,
     notes: &mut Notes,
     counters: &Counters,
@@ -154,14 +155,15 @@ pub(crate) fn backup(
 ) -> Result<TreeRoot> {
     let expected = plan.taken.iter().filter_map(|d| d.size).sum();
     counters.bytes_expected.store(expected, std::sync::atomic::Ordering::Relaxed);
+    let row_key = lists.secret().row_set_key();
     let mut ingest =
-        Ingest { job, plan, writer, notes, counters, stop, runtime: Handle::current() };
+        Ingest { job, plan, lists, writer, notes, counters, stop, runtime: Handle::current() };
     let globals = ingest.globals();
     let globals = ingest.settle("pg_dumpall --globals-only", globals)?;
     let mut tree = TreeWriter::default();
     ingest.add(&mut tree, "databases".into(), EntryKind::Directory)?;
     for database in ingest.plan.taken.clone() {
-        let dumped = ingest.database(&database, row_key);
+        let dumped = ingest.database(&database, &row_key);
         let Some((dump, tables, report)) =
             ingest.settle(&format!("database '{}'", database.name), dumped)?
         else {
@@ -190,6 +192,7 @@ pub(crate) fn backup(
 struct Ingest<'a> {
     job: &'a Postgres,
     plan: &'a mut Plan,
+    lists: &'a mut PieceLists,
     writer: &'a mut Writer,
     notes: &'a mut Notes,
     counters: &'a Counters,
@@ -274,7 +277,7 @@ impl Ingest<'_> {
         };
         let dump = Dump::start(&program, &connection, name, &options).map_err(hinted)?;
         let mut parser = Parser::new(row_key);
-        let mut content = ContentWriter::default();
+        let mut content = self.lists.begin(&component(name));
         let streamed = self.stream(
             dump,
             |piece| Ok(parser.feed(piece)?),
@@ -287,7 +290,8 @@ impl Ingest<'_> {
             parser.finish().map_err(|e| anyhow!("{e}; {}", e.hint())).with_context(context)?;
         self.plausible(database, &snapshot, &summary)?;
         self.runtime.block_on(snapshot.finish()).map_err(hinted)?;
-        let dump = content.finish(self.writer)?;
+        let (dump, list) = content.finish(self.writer)?;
+        self.lists.add(list);
         let mut tables = ContentWriter::default();
         tables.push(self.writer, &serde_json::to_vec_pretty(&summary)?)?;
         let tables = tables.finish(self.writer)?;

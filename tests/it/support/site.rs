@@ -105,6 +105,35 @@ impl Site {
         site
     }
 
+    /// A copy of this host's vault, seen as a vault of its own: by whoever has the identities and knows the host's keys.
+    pub(crate) fn copy_at(&self, place: Place, url: &str, bucket: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("keephold-it-").tempdir().unwrap();
+        for folder in ["safe", "keys"] {
+            let copied =
+                Command::new("cp").arg("-a").arg(self.path(folder)).arg(dir.path()).status();
+            assert!(copied.unwrap().success());
+        }
+        let remote = place != Place::Local;
+        Self {
+            dir,
+            place,
+            url: url.to_owned(),
+            endpoint: remote.then(|| place.endpoint()),
+            credential: remote.then(|| place.credential("")),
+            bucket: bucket.to_owned(),
+            lock: self.lock,
+        }
+    }
+
+    /// The lines of a configuration that give a table the credential of a role at a server, as [`Place::credential`].
+    pub(crate) fn credential_lines(&self, place: Place, role: &str) -> String {
+        let [id, secret] = place.credential(role);
+        let path = self.path(&format!("secret-{place:?}{role}"));
+        std::fs::write(&path, secret).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        format!("allow_http = true\naccess_key_id = '{id}'\nsecret_file = '{}'\n", path.display())
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -284,7 +313,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for vault in ["vault", "copy"] {
+        for vault in ["vault", "copy", "near"] {
             unlock(&self.path(vault));
         }
     }

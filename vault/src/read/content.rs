@@ -7,10 +7,12 @@ use bytes::Bytes;
 use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::ids::ContentHash;
+use crate::read::fetch::Wanted;
+use crate::read::join::join;
 use crate::read::{ExtentStream, ReadSettings, SnapshotReader, Task, blocking};
 
-/// Most extents fetched together.
-pub(crate) const BATCH_EXTENTS_MAX: usize = 8192;
+/// Most extents fetched together, about 100 bytes each: a batch of a dump that was changed often has about as many.
+pub(crate) const BATCH_EXTENTS_MAX: usize = 32_768;
 
 /// A stretch of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,29 +126,29 @@ impl Source {
 
     async fn read(&mut self) -> Result<Batch, Error> {
         let ReadSettings { batch_bytes, .. } = *self.reader.settings();
-        let (mut extents, mut bytes, mut last) = (Vec::new(), 0, false);
-        while bytes < batch_bytes as u64 && extents.len() < BATCH_EXTENTS_MAX {
+        let (mut extents, mut wanted) = (Vec::new(), Wanted::default());
+        let (mut bytes, mut last) = (0, false);
+        while bytes.max(wanted.bytes()) < batch_bytes as u64 && extents.len() < BATCH_EXTENTS_MAX {
             let Some(extent) = self.extents.next().await.transpose()? else {
                 last = true;
                 break;
             };
             bytes += extent.blob().map_or(0, |_| extent.length());
+            wanted.add(&extent);
             extents.push(extent);
         }
-        let fetched = self.reader.fetch(&extents).await?;
-        let mut pieces = VecDeque::with_capacity(extents.len());
-        for extent in &extents {
-            let data = fetched.extent(extent)?;
-            pieces.push_back(data.map_or(Piece::Hole(extent.length()), Piece::Data));
-        }
+        let fetched = self.reader.fetch_wanted(&wanted).await?;
         let mut check = self.check.clone();
         let (check, pieces, sound) = blocking(move || {
-            for piece in &pieces {
-                if let Piece::Data(bytes) = piece {
+            let mut pieces = VecDeque::new();
+            let joined = join(extents.iter(), &fetched, |piece| {
+                if let Piece::Data(bytes) = &piece {
                     check.update(bytes);
                 }
-            }
-            let sound = if last { check.finish() } else { Ok(()) };
+                pieces.push_back(piece);
+                Ok::<_, Error>(())
+            });
+            let sound = joined.and_then(|()| if last { check.finish() } else { Ok(()) });
             (check, pieces, sound)
         })
         .await?;

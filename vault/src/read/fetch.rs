@@ -13,9 +13,10 @@ use crate::content::Extent;
 use crate::error::Error;
 use crate::ids::{BlobId, PackId};
 use crate::keys::VaultSecret;
+use crate::limits::BLOB_LEN_MAX;
 use crate::pack::BlobKind;
 use crate::read::cache::Cache;
-use crate::read::frames::{FrameOpener, Request, WantedFrame, coalesce, gather};
+use crate::read::frames::{FrameOpener, Request, WantedBlob, WantedFrame, coalesce, gather};
 use crate::read::index::{Index, Located};
 use crate::read::opener::Opener;
 use crate::read::versions::{self, concerns_object, reproduce, untrue};
@@ -26,11 +27,53 @@ use crate::store::{ObjectKey, VersionId};
 /// How much is read at once to see whether a damaged pack's bytes are those of its name.
 const HASH_STEP: u64 = 4 << 20;
 
-/// Blobs that were asked for: each is there, checked, or there is a reason why not.
+/// What was asked for of blobs: each is there, checked, or there is a reason why not.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    blobs: HashMap<BlobId, Bytes>,
+    blobs: HashMap<BlobId, Stretch>,
     errors: HashMap<BlobId, Arc<Error>>,
+}
+
+/// A stretch of a blob whose id was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Stretch {
+    /// Where in the blob it begins.
+    pub(crate) start: usize,
+    pub(crate) bytes: Bytes,
+    /// How long the whole blob is.
+    pub(crate) of: usize,
+}
+
+/// What is wanted of blobs: of each the shortest stretch that holds all parts that are.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    stretches: HashMap<BlobId, Range<u32>>,
+    bytes: u64,
+}
+
+impl Wanted {
+    /// Adds what an extent needs.
+    pub(crate) fn add(&mut self, extent: &Extent) {
+        let (id, range) = match *extent {
+            Extent::Hole { .. } => return,
+            Extent::Blob { id, length } => (id, 0..length),
+            Extent::Part { id, offset, length } => (id, offset..offset.saturating_add(length)),
+        };
+        let wanted = self.stretches.entry(id).or_insert(range.start..range.start);
+        let before = wanted.end - wanted.start;
+        *wanted = wanted.start.min(range.start)..wanted.end.max(range.end);
+        self.bytes += u64::from(wanted.end - wanted.start - before);
+    }
+
+    /// Whole blobs.
+    pub(crate) fn whole(ids: impl Iterator<Item = BlobId>) -> Self {
+        Self { stretches: ids.map(|id| (id, 0..BLOB_LEN_MAX)).collect(), bytes: 0 }
+    }
+
+    /// How many bytes it takes to hold it all: bounded by what is added, whatever the blobs' lengths.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Fetched {
@@ -39,8 +82,12 @@ impl Fetched {
     /// # Errors
     /// What kept it from being read.
     pub fn blob(&self, id: &BlobId) -> Result<Bytes, Error> {
+        self.stretch(id).map(|stretch| stretch.bytes.clone())
+    }
+
+    fn stretch(&self, id: &BlobId) -> Result<&Stretch, Error> {
         match (self.blobs.get(id), self.errors.get(id)) {
-            (Some(blob), _) => Ok(blob.clone()),
+            (Some(stretch), _) => Ok(stretch),
             (None, Some(error)) => Err(reproduce(error)),
             (None, None) => Err(Error::BlobUnknown { id: *id }),
         }
@@ -58,28 +105,31 @@ impl Fetched {
                 (id, offset as usize..(offset as usize).saturating_add(length as usize))
             }
         };
-        let blob = self.blob(&id)?;
-        let whole = matches!(extent, Extent::Part { .. }) || blob.len() == range.end;
-        match blob.get(range.clone()).filter(|_| whole) {
-            Some(_) => Ok(Some(blob.slice(range))),
-            None => Err(Error::damaged(
+        let Stretch { start, bytes, of } = self.stretch(&id)?;
+        let whole = matches!(extent, Extent::Part { .. }) || *of == range.end;
+        match (range.start.checked_sub(*start), range.end.checked_sub(*start)) {
+            (Some(from), Some(to)) if whole && to <= bytes.len() => Ok(Some(bytes.slice(from..to))),
+            _ => Err(Error::damaged(
                 "a content's list of extents",
-                format!("bytes {range:?} of blob {id} are named, which has {}", blob.len()),
+                format!("bytes {range:?} of blob {id} are named, which has {of}"),
             )),
         }
     }
 
-    fn take(&mut self, frame: &WantedFrame, result: Result<Vec<(BlobId, Bytes)>, Error>) {
+    fn take(&mut self, frame: &WantedFrame, result: Result<Stretches, Error>) {
         match result {
             Ok(blobs) => self.blobs.extend(blobs),
             Err(error) => {
                 let error = Arc::new(error);
-                let ids = frame.blobs.iter().map(|(id, ..)| (*id, Arc::clone(&error)));
+                let ids = frame.blobs.iter().map(|blob| (blob.id, Arc::clone(&error)));
                 self.errors.extend(ids);
             }
         }
     }
 }
+
+/// Stretches that one frame holds.
+type Stretches = Vec<(BlobId, Stretch)>;
 
 /// Fetches blobs of one snapshot.
 pub(crate) struct Fetcher {
@@ -113,19 +163,20 @@ impl Fetcher {
         }
     }
 
-    /// Fetches blobs of one kind. What is wrong with one blob stands with that blob.
+    /// Fetches stretches of blobs of one kind. What is wrong with one blob stands with that blob.
     ///
     /// # Errors
     /// What concerns the target and not single objects: it can't be reached, or refuses.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
         kind: BlobKind,
-        ids: impl Iterator<Item = BlobId>,
+        wanted: &Wanted,
     ) -> Result<Fetched, Error> {
+        let ids = wanted.stretches.keys().copied();
         let Located { places, errors } = self.index.locate(ids).await?;
         let mut fetched = Fetched { blobs: HashMap::new(), errors };
         let (mut cached, mut missing) = (Vec::new(), Vec::new());
-        for frame in gather(places, kind) {
+        for frame in gather(places, kind, &wanted.stretches) {
             match self.frames.get(&frame.name()) {
                 Some(raw) => cached.push((frame, raw)),
                 None => missing.push(frame),
@@ -159,7 +210,7 @@ impl Fetcher {
     async fn request(
         self: &Arc<Self>,
         request: Request,
-    ) -> Result<Vec<(WantedFrame, Result<Vec<(BlobId, Bytes)>, Error>)>, Error> {
+    ) -> Result<Vec<(WantedFrame, Result<Stretches, Error>)>, Error> {
         let Some(id) = request.pack().map(|pack| pack.id()) else { return Ok(Vec::new()) };
         let version = self.version_of(&id);
         let store = self.vault.store();
@@ -197,7 +248,7 @@ impl Fetcher {
         request: Request,
         range: Range<u64>,
         bytes: Bytes,
-    ) -> Result<Vec<(WantedFrame, Result<Vec<(BlobId, Bytes)>, Error>)>, Error> {
+    ) -> Result<Vec<(WantedFrame, Result<Stretches, Error>)>, Error> {
         let turn = self.cpus.acquire().await;
         let this = Arc::clone(self);
         let opened = blocking(move || {
@@ -217,7 +268,7 @@ impl Fetcher {
         frame: &WantedFrame,
         range: &Range<u64>,
         bytes: &Bytes,
-    ) -> Result<Vec<(BlobId, Bytes)>, Error> {
+    ) -> Result<Stretches, Error> {
         let within = frame.range();
         let at = |n: u64| usize::try_from(n - range.start).unwrap_or(usize::MAX);
         let message = bytes.get(at(within.start)..at(within.end)).ok_or_else(|| {
@@ -225,23 +276,25 @@ impl Fetcher {
         })?;
         let raw = self.opener.open(frame, message.to_vec())?;
         let blobs = self.cut(frame, &raw)?;
-        // A frame of data that is wanted whole was most likely wanted once: the cache is for the others.
-        let wanted: usize = frame.blobs.iter().map(|(_, _, length)| *length as usize).sum();
-        if frame.kind != BlobKind::Data || wanted < raw.len() {
+        // Data is mostly read in the order in which it was written: what is wanted up to its end isn't wanted again.
+        // Where a content consists of parts of many runs' blobs, the cache so holds about one frame of each.
+        if frame.kind != BlobKind::Data || frame.wanted_end() < raw.len() {
             let weight = raw.len();
             self.frames.put(frame.name(), raw, weight);
         }
         Ok(blobs)
     }
 
-    /// The wanted blobs of an expanded frame, each checked. Where they are a small part of it they are copied, so
-    /// that they don't keep the whole frame in memory.
-    fn cut(&self, frame: &WantedFrame, raw: &Bytes) -> Result<Vec<(BlobId, Bytes)>, Error> {
-        let wanted: usize = frame.blobs.iter().map(|(_, _, length)| *length as usize).sum();
+    /// The wanted stretches of an expanded frame, each of a blob that was checked. Where they are a small part of it they
+    /// are copied, so that they don't keep the whole frame in memory.
+    fn cut(&self, frame: &WantedFrame, raw: &Bytes) -> Result<Stretches, Error> {
+        let wanted: usize = frame.blobs.iter().map(|blob| blob.wanted.len()).sum();
         let copy = wanted < raw.len() / 2;
-        let cut = |blob: &(BlobId, u32, u32)| {
-            let bytes = self.opener.cut(frame, raw, *blob)?;
-            Ok((blob.0, if copy { Bytes::copy_from_slice(&bytes) } else { bytes }))
+        let cut = |blob: &WantedBlob| {
+            let whole = self.opener.cut(frame, raw, blob)?;
+            let bytes = whole.slice(blob.wanted.clone());
+            let bytes = if copy { Bytes::copy_from_slice(&bytes) } else { bytes };
+            Ok((blob.id, Stretch { start: blob.wanted.start, bytes, of: whole.len() }))
         };
         frame.blobs.iter().map(cut).collect()
     }
@@ -256,7 +309,7 @@ impl Fetcher {
         self: &Arc<Self>,
         frame: &WantedFrame,
         error: Error,
-    ) -> Result<Vec<(BlobId, Bytes)>, Error> {
+    ) -> Result<Stretches, Error> {
         let id = frame.pack.id();
         let key = ObjectKey::pack(&id);
         let store = self.vault.store().as_ref();

@@ -27,8 +27,18 @@ pub(crate) struct WantedFrame {
     pub(crate) kind: BlobKind,
     pub(crate) offset: u32,
     pub(crate) stored: u32,
-    /// Id, first byte in the expanded frame, and length.
-    pub(crate) blobs: Vec<(BlobId, u32, u32)>,
+    pub(crate) blobs: Vec<WantedBlob>,
+}
+
+/// A blob in its expanded frame, and what is wanted of it.
+#[derive(Debug, Clone)]
+pub(crate) struct WantedBlob {
+    pub(crate) id: BlobId,
+    /// Its first byte in the frame.
+    offset: usize,
+    length: usize,
+    /// Bytes of the blob; within its length.
+    pub(crate) wanted: Range<usize>,
 }
 
 /// Frames of one pack that one request reads.
@@ -40,6 +50,11 @@ pub(crate) struct Request {
 impl WantedFrame {
     pub(crate) fn range(&self) -> Range<u64> {
         u64::from(self.offset)..u64::from(self.offset) + u64::from(self.stored)
+    }
+
+    /// Where in the expanded frame the last wanted byte is, plus one.
+    pub(crate) fn wanted_end(&self) -> usize {
+        self.blobs.iter().map(|blob| blob.offset + blob.wanted.end).max().unwrap_or(0)
     }
 
     pub(crate) fn name(&self) -> (PackId, u32, BlobKind) {
@@ -60,8 +75,12 @@ impl Request {
     }
 }
 
-/// Gathers blobs by frame, sorted by pack and place.
-pub(crate) fn gather(places: HashMap<BlobId, BlobPlace>, kind: BlobKind) -> Vec<WantedFrame> {
+/// Gathers blobs by frame, sorted by pack and place, with what is wanted of each.
+pub(crate) fn gather(
+    places: HashMap<BlobId, BlobPlace>,
+    kind: BlobKind,
+    wanted: &HashMap<BlobId, Range<u32>>,
+) -> Vec<WantedFrame> {
     let mut frames: HashMap<(PackId, u32), WantedFrame> = HashMap::new();
     for (id, BlobPlace { pack, at }) in places {
         let frame = frames.entry((pack.id(), at.frame_offset)).or_insert_with(|| WantedFrame {
@@ -73,7 +92,10 @@ pub(crate) fn gather(places: HashMap<BlobId, BlobPlace>, kind: BlobKind) -> Vec<
         });
         // Segments that contradict each other about a frame's length: the shorter fails, and is named.
         frame.stored = frame.stored.max(at.frame_stored);
-        frame.blobs.push((id, at.offset, at.length));
+        let within = |n: u32| n.min(at.length) as usize;
+        let wanted = wanted.get(&id).map_or(0..0, |w| within(w.start)..within(w.end));
+        let (offset, length) = (at.offset as usize, at.length as usize);
+        frame.blobs.push(WantedBlob { id, offset, length, wanted });
     }
     let mut frames: Vec<_> = frames.into_values().collect();
     frames.sort_by_key(|frame| (frame.pack.id(), frame.offset));
@@ -146,9 +168,9 @@ impl FrameOpener {
         &self,
         frame: &WantedFrame,
         raw: &Bytes,
-        (id, offset, length): (BlobId, u32, u32),
+        &WantedBlob { id, offset: start, length, .. }: &WantedBlob,
     ) -> Result<Bytes, Error> {
-        let (start, end) = (offset as usize, offset as usize + length as usize);
+        let end = start + length;
         let wrong = |why: &str| {
             let what = format!("pack {}", frame.pack.id());
             Error::damaged(what, format!("blob {id} in the frame at byte {} {why}", frame.offset))

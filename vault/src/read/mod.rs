@@ -13,7 +13,7 @@
 //! | [`opener`](Opener) | from envelopes to keys |
 //! | [`snapshot`](SnapshotReader), `index`, `fetch`, `cache` | from a blob's id to its checked bytes |
 //! | [`walk`](EntryStream), [`search`](Listing), [`select`](Selection) | entries: all, some, one, one folder's |
-//! | [`extents`](ExtentStream), [`content`](ContentReader) | the bytes of one file or stream |
+//! | [`extents`](ExtentStream), [`content`](ContentReader), `join` | the bytes of one file or stream |
 //! | [`compare`](Differences) | what differs between two snapshots |
 //! | [`restore`] | many files at once |
 //!
@@ -28,6 +28,7 @@ mod extents;
 mod fetch;
 mod frames;
 mod index;
+mod join;
 mod notes;
 mod opener;
 pub mod restore;
@@ -73,14 +74,14 @@ pub struct ReadSettings {
 }
 
 impl Default for ReadSettings {
-    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 48, and what allocators keep.
+    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 36, and what allocators keep.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             requests: 4,
             frame_cache_bytes: 24 * MIB,
             index_cache_bytes: 32 * MIB,
-            batch_bytes: 16 * MIB,
+            batch_bytes: 12 * MIB,
             threads: threads.clamp(2, 8),
         }
     }

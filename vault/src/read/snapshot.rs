@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::ids::BlobId;
 use crate::limits::{BLOB_LEN_MAX, TREE_DEPTH_MAX};
 use crate::pack::BlobKind;
-use crate::read::fetch::{Fetched, Fetcher};
+use crate::read::fetch::{Fetched, Fetcher, Wanted};
 use crate::read::{
     ContentReader, Differences, EntryStream, ExtentStream, Listing, Opener, ReadSettings,
     RunRecord, Selection, Vault, blocking, search,
@@ -106,7 +106,13 @@ impl SnapshotReader {
     /// # Errors
     /// What concerns the target and not single blobs; that stands with each blob in [`Fetched`].
     pub async fn fetch(&self, extents: &[Extent]) -> Result<Fetched, Error> {
-        self.fetcher.fetch(BlobKind::Data, extents.iter().filter_map(Extent::blob)).await
+        let mut wanted = Wanted::default();
+        extents.iter().for_each(|extent| wanted.add(extent));
+        self.fetch_wanted(&wanted).await
+    }
+
+    pub(crate) async fn fetch_wanted(&self, wanted: &Wanted) -> Result<Fetched, Error> {
+        self.fetcher.fetch(BlobKind::Data, wanted).await
     }
 
     pub(crate) async fn fetch_kind(
@@ -114,7 +120,7 @@ impl SnapshotReader {
         kind: BlobKind,
         ids: impl Iterator<Item = BlobId>,
     ) -> Result<Fetched, Error> {
-        self.fetcher.fetch(kind, ids).await
+        self.fetcher.fetch(kind, &Wanted::whole(ids)).await
     }
 
     /// Reads tree nodes at one level above the leaves, in the order of `names` (id and claimed length).

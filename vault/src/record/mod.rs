@@ -4,7 +4,7 @@ mod model;
 mod seal;
 
 pub use model::{
-    Cost, DatabaseReport, JobKind, Level, Message, PackSet, PgReport, Record, Retention,
-    SegmentRef, Snapshot, SourceReport, Status, Totals,
+    CopyReport, Cost, DatabaseReport, JobKind, Level, Message, PackSet, PgReport, Record,
+    Retention, SegmentRef, Snapshot, SourceReport, Status, Totals,
 };
 pub use seal::{RecordKey, SealedRecord, seal};

@@ -101,6 +101,10 @@ pub struct Totals {
     /// part of `bytes_new`.
     #[serde(default)]
     pub bytes_again: u64,
+    /// Bytes of streams that were found in the stream before, row by row, and refer to its blobs: neither stored again
+    /// nor part of `bytes_new`.
+    #[serde(default)]
+    pub bytes_matched: u64,
     /// Requests that the run sent to the target until it sealed its record, where the target counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Calls>,
@@ -277,6 +281,30 @@ pub struct Snapshot {
     pub locked_until: Option<Timestamp>,
 }
 
+/// How it stood with a copy of the vault, to which the run wrote too, when the record was sealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// What the host's configuration calls it.
+    pub name: String,
+    /// Whether all that the snapshot needs was there, and locked until the run expires; false for a run without one.
+    pub whole: bool,
+    /// Until when it was locked there; `None` without locks.
+    #[serde(default)]
+    pub locked_until: Option<Timestamp>,
+    /// What is missing there, why, and what happens next, in words; nothing if it has all that it should have.
+    #[serde(default)]
+    pub behind: Option<String>,
+    /// Earlier snapshots that the copy lacks, as far as the host knows.
+    #[serde(default)]
+    pub snapshots_missing: u64,
+    /// Bytes of packs that wait on the host for the copy.
+    #[serde(default)]
+    pub bytes_spooled: u64,
+    /// Bytes in blobs that were stored again, everywhere, since the copy lacked them; part of the totals' `bytes_new`.
+    #[serde(default)]
+    pub bytes_again: u64,
+}
+
 /// A run record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -316,6 +344,9 @@ pub struct Record {
     pub totals: Totals,
     /// What was stored; nothing if the run failed.
     pub snapshot: Option<Snapshot>,
+    /// The copies that the run wrote to as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyReport>,
 }
 
 impl Record {

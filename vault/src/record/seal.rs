@@ -289,6 +289,7 @@ mod tests {
             source: None,
             totals: Totals::default(),
             snapshot: None,
+            copies: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::world::{BOUNDS, FILES, World};
+use super::world::{BOUNDS, FILES, World, days};
 use crate::config::VaultConfig;
 use crate::content::{Content, Extent, Extents};
 use crate::envelope::{self, RunKeys};
@@ -15,10 +15,10 @@ use crate::index::{OpenSegment, PackRow};
 use crate::pack::BlobKind;
 use crate::record::{self, JobKind, Record, RecordKey, Retention, Snapshot, Status, Totals};
 use crate::sign::SigningKey;
-use crate::store::{ObjectKey, Store, VersionId};
+use crate::store::{LockPolicy, ObjectKey, Store, VersionId};
 use crate::testing::{entry, noise};
 use crate::tree::{EntryKind, TreeBuilder, TreeRoot};
-use crate::write::{Known, RunContext, Settings, Writer};
+use crate::write::{AtCopy, Copy, CopySettings, Known, RunContext, Settings, Writer};
 
 const JOB: &str = "files";
 
@@ -34,6 +34,8 @@ pub(super) struct Host {
     pub(super) files: Files,
     pub(super) started_runs: u64,
     pub(super) going: Option<Going>,
+    /// The copy that its run writes to as well.
+    pub(super) also: Option<Arc<Copy>>,
     pub(super) last: Timestamp,
     pub(super) failures: u64,
 }
@@ -41,7 +43,7 @@ pub(super) struct Host {
 /// A run between two of its steps.
 pub(super) enum Going {
     Fed { writer: Box<Writer>, root: TreeRoot, run: Run },
-    Stored { snapshot: Snapshot, run: Run },
+    Stored { snapshot: Snapshot, at: Vec<AtCopy>, run: Run },
 }
 
 /// What a run backs up, and for how long.
@@ -90,10 +92,11 @@ impl World {
                 let (segments, locked_until) = (written.segments, written.locked_until);
                 let snapshot = Snapshot { root, segments, locked_until };
                 known.note_usage(JOB, run.expires())?;
-                self.hosts[n].going = Some(Going::Stored { snapshot, run });
+                let at = written.copies;
+                self.hosts[n].going = Some(Going::Stored { snapshot, at, run });
                 Ok(())
             }
-            Some(Going::Stored { snapshot, run }) => self.leave(n, snapshot, run).await,
+            Some(Going::Stored { snapshot, at, run }) => self.leave(n, snapshot, &at, run).await,
         }
     }
 
@@ -116,6 +119,12 @@ impl World {
         let secret = self.secret.clone();
         let mut known =
             Known::open(&cache, store.clone(), id, secret.clone(), whom.digest(), true).await?;
+        if n == 0 {
+            let also = self.open_second(run.until()).await;
+            known.join(std::slice::from_ref(&also)).await;
+            self.happened.caught_up += also.status().caught_up.1;
+            self.hosts[n].also = Some(also);
+        }
         known.plan_draining(JOB, run.expires(), run.until())?;
         let context = RunContext::new(store, id, secret, whom, run.until(), cache)?;
         let settings = Settings { level: 1, threads: 1, uploads: 1 };
@@ -141,8 +150,29 @@ impl World {
         Ok(())
     }
 
+    /// Reaches the copy that the first host writes to.
+    async fn open_second(&self, until: Timestamp) -> Arc<Copy> {
+        let settings = CopySettings {
+            name: "second".into(),
+            policy: LockPolicy::Compliance,
+            keep: None,
+            spool_max: 1 << 13,
+            spool_free: 0,
+            dir: self.hosts[0].cache.path().join("copies/second"),
+        };
+        let config = self.config.to_bytes().unwrap().0.into();
+        let until = until + days(5000);
+        Arc::new(Copy::open(settings, self.second.clone(), config, until).await)
+    }
+
     /// Writes the record, which is the promise.
-    async fn leave(&mut self, n: usize, snapshot: Snapshot, run: Run) -> Result<(), Error> {
+    async fn leave(
+        &mut self,
+        n: usize,
+        snapshot: Snapshot,
+        at: &[AtCopy],
+        run: Run,
+    ) -> Result<(), Error> {
         let needed = self.needed(&snapshot).await?;
         let host = &self.hosts[n];
         // Dead records too, as the agent sees them in the listing.
@@ -173,15 +203,29 @@ impl World {
             source: None,
             totals: Totals::default(),
             snapshot: Some(snapshot),
+            copies: Vec::new(),
         };
         record.ensure_unexpired(self.now)?;
         let keys = RunKeys::for_record(self.config.id, self.secret.clone())?;
         let envelope = envelope::seal(&keys, &self.recipients)?;
         let sealed = record::seal(&record, self.config.id, &self.secret, &envelope, &host.signing)?;
         let object = sealed.key.object()?;
-        let mut put = self.store.put(&object, sealed.bytes.clone().into(), evidence_until).await;
+        let also = self.hosts[n].also.clone();
+        if let Some(also) = &also {
+            also.await_record(&sealed.key, &sealed.bytes, evidence_until);
+        }
+        let bytes = bytes::Bytes::from(sealed.bytes);
+        let mut put = self.store.put(&object, bytes.clone(), evidence_until).await;
         if put.is_err() {
-            put = self.store.put(&object, sealed.bytes.into(), evidence_until).await;
+            put = self.store.put(&object, bytes.clone(), evidence_until).await;
+        }
+        // Killed between the two, or it goes on.
+        if let (Some(also), Ok(_), false) = (&also, &put, self.dice.percent(5)) {
+            self.happened.again += u64::from(also.status().bytes_again > 0);
+            if matches!(at, [AtCopy::Whole(_)]) && also.is_up() {
+                let there = also.put_record(&sealed.key, bytes, evidence_until).await;
+                self.happened.copied += u64::from(there);
+            }
         }
         // Whatever the host was told: what can be seen is a promise.
         if self.store.keys().contains(&object) {

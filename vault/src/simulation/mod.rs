@@ -1,8 +1,8 @@
-//! A simulation of hosts, a pruner, a replicator, two targets and time: months of runs in a fraction of a second, the
+//! A simulation of hosts, a pruner, a replicator, three targets and time: months of runs in a fraction of a second, the
 //! same for the same seed.
 //!
 //! Hosts run the real write path against a store in memory, a step at a time; the real pruner deletes there, and the real
-//! replicator copies to a second one. Between any two steps the clock moves and others go on; the pruner and the replicator
+//! replicator copies to a second one. The first host writes to a third as well, which is down at times. Between any two steps the clock moves and others go on; the pruner and the replicator
 //! stop between any two requests. Requests are lost, answered in vain, arrive twice, or are the last before a crash; whoever
 //! is at work may be killed, or lose the cache. After each step all that a visible record promises must be true.
 //!
@@ -66,6 +66,12 @@ struct Happened {
     drained: u64,
     replications: u64,
     cut_off: u64,
+    /// Records that the host's own copy got with their runs.
+    copied: u64,
+    /// Those that it got later.
+    caught_up: u64,
+    /// Runs that stored something again for it.
+    again: u64,
 }
 
 impl std::ops::Add for Happened {
@@ -79,6 +85,9 @@ impl std::ops::Add for Happened {
             drained: self.drained + other.drained,
             replications: self.replications + other.replications,
             cut_off: self.cut_off + other.cut_off,
+            copied: self.copied + other.copied,
+            caught_up: self.caught_up + other.caught_up,
+            again: self.again + other.again,
         }
     }
 }
@@ -125,10 +134,11 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
         threads.into_iter().map(|t| t.join().unwrap()).fold(Happened::default(), |a, b| a + b)
     });
     println!("{} seeds: {happened:?}", seeds.end - seeds.start);
-    let Happened { runs, failures, pruned, drained, replications, cut_off } = happened;
+    let Happened { runs, failures, pruned, drained, replications, cut_off, .. } = happened;
+    let Happened { copied, caught_up, again, .. } = happened;
     assert!(runs > 5 * (seeds.end - seeds.start), "{happened:?}");
     if seeds.end - seeds.start > 20 {
-        let all = [failures, pruned, drained, replications, cut_off];
+        let all = [failures, pruned, drained, replications, cut_off, copied, caught_up, again];
         assert!(!all.contains(&0), "something never happened: {happened:?}");
     }
 }

@@ -39,7 +39,8 @@ impl World {
 
     /// All that visible records promise.
     pub(super) fn check(&self) {
-        self.check_copy();
+        self.check_copy(&self.copy);
+        self.check_copy(&self.second);
         let lying: HashMap<_, _> = self
             .store
             .peek()
@@ -76,10 +77,10 @@ impl World {
         }
     }
 
-    /// A record that can be seen in the copy promises there what it promises in the source, until it expires.
-    fn check_copy(&self) {
+    /// A record that can be seen in a copy promises there what it promises in the source, until it expires.
+    fn check_copy(&self, copy: &MemoryStore) {
         let mut lying: HashMap<ObjectKey, Option<Timestamp>> = HashMap::new();
-        for peek in self.copy.peek() {
+        for peek in copy.peek() {
             let lock = lying.entry(peek.key).or_default();
             *lock = (*lock).max(peek.locked_until);
         }
@@ -162,6 +163,12 @@ impl World {
         for (promise, _) in self.holding() {
             self.restore(&self.store, promise).await;
         }
+        let seen: HashSet<_> = self.second.keys().into_iter().collect();
+        for (promise, _) in self.holding() {
+            if promise.expires > self.now && seen.contains(&promise.object) {
+                self.restore(&self.second, promise).await;
+            }
+        }
         self.check_extensions();
         (self.pruning, self.replicating) = (None, None);
         for host in &mut self.hosts {
@@ -175,7 +182,7 @@ impl World {
             self.restore(&self.copy, promise).await;
         }
         self.pass(days(120));
-        self.begin_pruning().await.unwrap();
+        self.begin_pruning(&self.store).await.unwrap();
         self.check();
         let left = self.garbage_for_ever().await;
         assert!(left.is_empty(), "garbage is left for ever: {left:?}");

@@ -11,6 +11,7 @@ use crate::keys::PrunerKey;
 use crate::prune::{self, Report};
 use crate::replicate::{self, Done, Tally};
 use crate::sign::AllowedSigners;
+use crate::store::memory::MemoryStore;
 use crate::store::{LockPolicy, Prune, Store};
 
 pub(super) type Pruning = Pin<Box<dyn Future<Output = Result<Report, Error>>>>;
@@ -32,8 +33,8 @@ impl Replicating {
 }
 
 impl World {
-    pub(super) fn begin_pruning(&self) -> Pruning {
-        let store = self.store.clone() as Arc<dyn Prune>;
+    pub(super) fn begin_pruning(&self, store: &Arc<MemoryStore>) -> Pruning {
+        let store = store.clone() as Arc<dyn Prune>;
         let vault = VaultConfig::fingerprint(&self.config.to_bytes().unwrap().0);
         let key = PrunerKey { vault, metadata: self.secret.metadata_key() };
         let lines: Vec<_> = self.hosts.iter().map(|h| h.signing.public().to_openssh()).collect();
@@ -69,7 +70,7 @@ impl World {
     /// The pruner does a few requests; then the others go on.
     pub(super) async fn prune_some(&mut self) {
         let fresh = self.pruning.is_none();
-        let mut pruning = self.pruning.take().unwrap_or_else(|| self.begin_pruning());
+        let mut pruning = self.pruning.take().unwrap_or_else(|| self.begin_pruning(&self.store));
         let Some(polls) = self.polls() else { return };
         let store = Arc::clone(&self.store);
         self.risk(&store, 5);
@@ -87,6 +88,15 @@ impl World {
             Some(Err(Error::Store(_) | Error::Stopped(_))) => self.happened.cut_off += 1,
             Some(Err(error)) => panic!("prune failed: {error}"),
         }
+    }
+
+    /// The pruner goes through the first host's own copy, all at once.
+    pub(super) async fn prune_second(&mut self) {
+        if self.second.keys().is_empty() {
+            return;
+        }
+        let report = self.begin_pruning(&self.second).await.unwrap();
+        assert!(report.concerns.is_empty(), "{:?}", report.concerns);
     }
 
     /// The same for the replicator.

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) store: Arc<MemoryStore>,
     /// What the replicator copies to. Nobody deletes there.
     pub(super) copy: Arc<MemoryStore>,
+    /// What the first host writes to as well.
+    pub(super) second: Arc<MemoryStore>,
     pub(super) config: VaultConfig,
     pub(super) secret: VaultSecret,
     pub(super) recipients: Recipients,
@@ -56,6 +58,8 @@ impl World {
         store.set_clock(now);
         let copy = Arc::new(MemoryStore::default());
         copy.set_clock(now);
+        let second = Arc::new(MemoryStore::default());
+        second.set_clock(now);
         let secret = VaultSecret::generate().unwrap();
         let config = VaultConfig::generate(now, &secret, 0).unwrap();
         let (bytes, _) = config.to_bytes().unwrap();
@@ -73,6 +77,7 @@ impl World {
                 files: (0..FILES).map(|f| (format!("f{f}"), noise(f, 700))).collect::<Files>(),
                 started_runs: 0,
                 going: None,
+                also: None,
                 last: now - days(9),
                 failures: 0,
             }
@@ -87,6 +92,7 @@ impl World {
             dice,
             store,
             copy,
+            second,
             config,
             secret,
             recipients: Recipients::parse(&public).unwrap(),
@@ -127,6 +133,7 @@ impl World {
         match self.dice.below(100) {
             0..25 => self.prune_some().await,
             25..45 => self.replicate_some().await,
+            45..48 => self.prune_second().await,
             _ => self.run_some().await,
         }
         self.check();
@@ -136,14 +143,23 @@ impl World {
         self.now += time;
         self.store.set_clock(self.now);
         self.copy.set_clock(self.now);
+        self.second.set_clock(self.now);
     }
 
     async fn run_some(&mut self) {
         let host = self.dice.below(self.hosts.len() as u64) as usize;
         let store = Arc::clone(&self.store);
         self.risk(&store, 12);
+        let second = Arc::clone(&self.second);
+        match self.dice.below(10) {
+            0 | 1 => second.set_faults(Some(Box::new(|_| Fault::Before))),
+            2 | 3 => _ = self.risk(&second, 100),
+            _ => {}
+        }
         let mut ended = self.advance(host).await.is_err();
         self.store.set_faults(None);
+        second.set_faults(None);
+        second.take_log();
         let who = self.hosts[host].name.clone();
         self.note_requests(&who);
         // Killed between two steps, or the host's disk is lost.

@@ -153,6 +153,10 @@ fn is_azure(target: &str) -> bool {
     target.starts_with("az://")
 }
 
+fn is_google(target: &str) -> bool {
+    target.starts_with("gs://")
+}
+
 impl StoreError {
     /// Whether trying again later could help without anyone changing anything.
     pub fn is_transient(&self) -> bool {
@@ -176,12 +180,21 @@ impl StoreError {
             {
                 "the key, signature or token is not one of this account's, or has expired: set the right one"
             }
+            Self::Denied { target, detail, .. }
+                if is_google(target) && detail.contains("authError") =>
+            {
+                "the token is none of Google's, or has expired; for a service account's key, look at this host's clock too"
+            }
             Self::Denied { .. } => {
                 "check the credential's policy; the agent needs to put, extend, and read vault.json, index/ and runs/"
             }
             Self::NoCredential { target, .. } if is_azure(target) => {
                 "set secret_file (an account key or a shared access signature), AZURE_STORAGE_SAS_TOKEN or \
                  AZURE_STORAGE_KEY, or give this machine an identity that may use the container"
+            }
+            Self::NoCredential { target, .. } if is_google(target) => {
+                "set secret_file (a service account's key, or an access token) or GOOGLE_APPLICATION_CREDENTIALS, or give \
+                 this machine a service account that may use the bucket"
             }
             Self::NoCredential { .. } => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (AWS_PROFILE), or a role"
@@ -190,6 +203,10 @@ impl StoreError {
             Self::Unprotected { target, .. } if is_azure(target) => {
                 "use a container made with version-level immutability, and a credential that may set policies and read \
                  them, or set lock = \"none\" and accept that nothing is immutable"
+            }
+            Self::Unprotected { target, .. } if is_google(target) => {
+                "use a bucket made with object retention, and a credential that may set locks and read them, or set \
+                 lock = \"none\" and accept that nothing is immutable"
             }
             Self::Unprotected { .. } => {
                 "use a bucket made with Object Lock, or set lock = \"none\" and accept that nothing is immutable"

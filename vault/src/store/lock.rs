@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockMode {
-    /// S3 Object Lock, compliance: nobody can shorten or remove it, the account's owner included.
+    /// S3 Object Lock, compliance (on Azure and Google: locked): nobody can shorten or remove it, the account's owner
+    /// included.
     Compliance,
-    /// S3 Object Lock, governance: a credential with a special right can remove it.
+    /// S3 Object Lock, governance (on Azure and Google: unlocked): a credential with a special right can remove it.
     Governance,
     /// The file system's immutable attribute: only root on that machine can remove it.
     ImmutableFile,

@@ -7,6 +7,7 @@
 mod azure;
 mod calls;
 mod error;
+mod gcs;
 mod http;
 mod key;
 mod local;
@@ -95,8 +96,8 @@ pub struct Version {
 /// A target that holds a vault. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The target as a person would write it (`s3://bucket/prefix`, `az://account/container/prefix`,
-    /// `file:///path`); never holds a secret.
+    /// The target as a person would write it (`s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://account/container/prefix`, `file:///path`); never holds a secret.
     fn url(&self) -> String;
 
     /// Stores `body` under `key`, locked until `retain_until` in the store's own mode ([`LockPolicy`]), and

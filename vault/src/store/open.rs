@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::azure::AzureStore;
+use super::gcs::GcsStore;
 use super::http::check_offset;
 use super::local::LocalStore;
 use super::s3::S3Store;
@@ -26,6 +27,7 @@ pub fn open_store(
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Google { .. } => Arc::new(GcsStore::open(url, options, env)?),
         TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
@@ -42,6 +44,7 @@ pub fn open_prune(
 ) -> Result<Arc<dyn Prune>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Google { .. } => Arc::new(GcsStore::open(url, options, env)?),
         TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
@@ -58,6 +61,7 @@ pub fn open_probe(
 ) -> Result<Arc<dyn Probe>, StoreError> {
     Ok(match url {
         TargetUrl::S3 { .. } => Arc::new(S3Store::open(url, options, env)?),
+        TargetUrl::Google { .. } => Arc::new(GcsStore::open(url, options, env)?),
         TargetUrl::Azure { .. } => Arc::new(AzureStore::open(url, options, env)?),
         TargetUrl::Local { path } => Arc::new(LocalStore::open(path, options.lock)?),
     })
@@ -107,7 +111,8 @@ pub async fn ensure_lockable(
 }
 
 /// What a credential may do with a target, tried without changing anything there; `None` for a local folder, where
-/// file permissions say it all, and for Azure, where it can't be tried without writing. `longest` is the end of the longest lock that a run of now would set.
+/// file permissions say it all, and for Azure and Google, where it can't be tried without writing. `longest` is the end of
+/// the longest lock that a run of now would set.
 ///
 /// # Errors
 /// As [`open_store`], and [`StoreError`] where the target can't be asked.
@@ -121,6 +126,6 @@ pub async fn permissions(
         TargetUrl::S3 { .. } => {
             S3Store::open(url, options, env)?.permissions(longest).await.map(Some)
         }
-        TargetUrl::Azure { .. } | TargetUrl::Local { .. } => Ok(None),
+        TargetUrl::Google { .. } | TargetUrl::Azure { .. } | TargetUrl::Local { .. } => Ok(None),
     }
 }

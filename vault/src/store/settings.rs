@@ -12,7 +12,8 @@ pub struct BucketSettings {
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Its stable name: `versioning`, `object_lock`, `lifecycle`, `policy`, `public_access_block`, `acl`.
+    /// Its stable name: `versioning`, `object_lock`, `lifecycle`, `policy`, `public_access_block`, `acl`; on Google
+    /// `retention_policy` and `soft_delete` too.
     pub name: &'static str,
     /// What the target answered.
     pub state: SettingState,

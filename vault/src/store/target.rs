@@ -10,11 +10,19 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use super::lock::LockPolicy;
 
-/// A vault's place: `s3://bucket/prefix`, `az://account/container/prefix`, `file:///path`, or a plain path.
+/// A vault's place: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://account/container/prefix`, `file:///path`, or a
+/// plain path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetUrl {
     /// A bucket on Amazon S3 or a compatible server.
     S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// Where the vault begins in the bucket: empty, or without a slash at either end.
+        prefix: String,
+    },
+    /// A bucket of Google Cloud Storage.
+    Google {
         /// The bucket's name.
         bucket: String,
         /// Where the vault begins in the bucket: empty, or without a slash at either end.
@@ -47,7 +55,14 @@ impl TargetUrl {
             return Self::parse_path(text);
         };
         match scheme {
-            "s3" => Self::parse_s3(rest),
+            "s3" => {
+                let (bucket, prefix) = parse_bucket("s3", rest)?;
+                Ok(Self::S3 { bucket, prefix })
+            }
+            "gs" => {
+                let (bucket, prefix) = parse_bucket("gs", rest)?;
+                Ok(Self::Google { bucket, prefix })
+            }
             "az" => Self::parse_azure(rest),
             "file" => Self::parse_file(text, rest),
             "http" | "https" => config(
@@ -56,44 +71,22 @@ impl TargetUrl {
             "azure" | "abfs" | "abfss" => {
                 config(format!("write az://account/container/prefix instead of {scheme}://"))
             }
-            "gs" | "gcs" => {
-                config(format!("{scheme}:// is not supported; use s3://, az:// or file://"))
-            }
-            _ if ["s3", "az", "file"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            "gcs" => config("write gs://bucket/prefix instead of gcs://"),
+            _ if ["s3", "gs", "az", "file"]
+                .iter()
+                .any(|known| scheme.eq_ignore_ascii_case(known)) =>
+            {
                 config(format!("write {}:// in small letters", scheme.to_ascii_lowercase()))
             }
-            _ => {
-                config(format!("unknown kind of target `{scheme}://`; use s3://, az:// or file://"))
-            }
+            _ => config(format!(
+                "unknown kind of target `{scheme}://`; use s3://, gs://, az:// or file://"
+            )),
         }
     }
 
     /// Whether it is a folder on this machine, and no service.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local { .. })
-    }
-
-    fn parse_s3(rest: &str) -> Result<Self, StoreError> {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if bucket.contains('@') {
-            return config(
-                "credentials don't belong in the vault's url: use a profile or the environment",
-            );
-        }
-        if bucket.is_empty() {
-            return config("s3:// lacks the bucket's name: write s3://bucket/prefix");
-        }
-        if bucket.contains(':') {
-            return config(
-                "s3:// is followed by the bucket's name, not a server; name the server as `endpoint`",
-            );
-        }
-        let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
-        if bucket.len() < 3 || bucket.len() > 255 || !bucket.bytes().all(plain) {
-            return config(format!("`{bucket}` can't be a bucket's name"));
-        }
-        let prefix = check_prefix(prefix)?;
-        Ok(Self::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
     }
 
     fn parse_azure(rest: &str) -> Result<Self, StoreError> {
@@ -146,9 +139,9 @@ impl TargetUrl {
         if text.is_empty() {
             return config("the vault's url is empty: write s3://bucket/prefix or file:///path");
         }
-        if lower.starts_with("s3:") || lower.starts_with("s3/") || lower.starts_with("file:") {
+        if ["s3:", "s3/", "gs:", "gs/", "file:"].iter().any(|begin| lower.starts_with(begin)) {
             return config(format!(
-                "`{text}` lacks its `://`: write s3://bucket/prefix or file:///path"
+                "`{text}` lacks its `://`: write s3://bucket/prefix, gs://bucket/prefix or file:///path"
             ));
         }
         match std::path::absolute(text) {
@@ -156,6 +149,38 @@ impl TargetUrl {
             Err(e) => config(format!("`{text}` can't be made an absolute path: {e}")),
         }
     }
+}
+
+/// The bucket and the prefix of `s3://` or `gs://`.
+fn parse_bucket(scheme: &str, rest: &str) -> Result<(String, String), StoreError> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.contains('@') {
+        return config(
+            "credentials don't belong in the vault's url: use a file, a profile or the environment",
+        );
+    }
+    if bucket.is_empty() {
+        return config(format!(
+            "{scheme}:// lacks the bucket's name: write {scheme}://bucket/prefix"
+        ));
+    }
+    if bucket.contains(':') {
+        return config(format!(
+            "{scheme}:// is followed by the bucket's name, not a server; name the server as `endpoint`"
+        ));
+    }
+    // Some servers of S3's kind know buckets with capitals.
+    let capitals = scheme == "s3";
+    let plain = |c: u8| {
+        c.is_ascii_lowercase()
+            || c.is_ascii_digit()
+            || b"._-".contains(&c)
+            || (capitals && c.is_ascii_uppercase())
+    };
+    if bucket.len() < 3 || bucket.len() > 255 || !bucket.bytes().all(plain) {
+        return config(format!("`{bucket}` can't be a bucket's name"));
+    }
+    Ok((bucket.to_owned(), check_prefix(prefix)?.to_owned()))
 }
 
 /// A vault's prefix without a slash at its end.
@@ -181,6 +206,8 @@ impl fmt::Display for TargetUrl {
         match self {
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Google { bucket, prefix } if prefix.is_empty() => write!(f, "gs://{bucket}"),
+            Self::Google { bucket, prefix } => write!(f, "gs://{bucket}/{prefix}"),
             Self::Azure { account, container, prefix } if prefix.is_empty() => {
                 write!(f, "az://{account}/{container}")
             }
@@ -223,7 +250,8 @@ impl fmt::Debug for Secret {
 pub struct TargetOptions {
     /// The server's address, for S3-compatible servers (`https://s3.example.net`); Amazon's own if unset here, in
     /// the environment and in the profile. For Azure, the address below which containers lie
-    /// (`https://account.blob.core.usgovcloudapi.net`, `http://127.0.0.1:10000/devstoreaccount1`).
+    /// (`https://account.blob.core.usgovcloudapi.net`, `http://127.0.0.1:10000/devstoreaccount1`). For Google, the
+    /// service's address (`https://storage.googleapis.com`).
     pub endpoint: Option<String>,
     /// The region that requests are signed for.
     pub region: Option<String>,
@@ -238,7 +266,7 @@ pub struct TargetOptions {
     /// The access key's id; needs [`secret_file`](Self::secret_file) or [`secret_access_key`](Self::secret_access_key).
     pub access_key_id: Option<String>,
     /// A file that holds the secret access key and nothing else; for Azure the account key, or a shared access
-    /// signature.
+    /// signature; for Google a service account's key (JSON), or an access token.
     pub secret_file: Option<PathBuf>,
     /// The secret access key itself: set by programs (or tests), never read from a configuration file.
     #[serde(skip)]
@@ -276,6 +304,37 @@ impl Default for TargetOptions {
 }
 
 impl TargetOptions {
+    /// The secret that the settings hold or name a file of.
+    ///
+    /// # Errors
+    /// A file that can't be read, in words.
+    pub(super) fn secret(&self) -> Result<Option<Secret>, String> {
+        match (&self.secret_access_key, &self.secret_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map(|text| Some(Secret::new(text)))
+                .map_err(|e| format!("secret_file {} can't be read: {e}", path.display())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Refuses settings that only S3 knows.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] that names the setting.
+    pub(super) fn refuse_amazon_s(&self, scheme: &str) -> Result<(), StoreError> {
+        let set = [
+            ("access_key_id", self.access_key_id.is_some()),
+            ("profile", self.profile.is_some()),
+            ("region", self.region.is_some()),
+            ("path_style", self.path_style.is_some()),
+        ];
+        match set.iter().find(|(_, set)| *set) {
+            Some((name, _)) => config(format!("`{name}` means nothing for {scheme}://: remove it")),
+            None => Ok(()),
+        }
+    }
+
     /// [`connect_timeout_s`](Self::connect_timeout_s), at least one second.
     pub(super) fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout_s.max(1))
@@ -296,6 +355,8 @@ mod tests {
             ("s3://backups", "s3://backups"),
             ("s3://backups/", "s3://backups"),
             ("s3://backups/prod/db/", "s3://backups/prod/db"),
+            ("gs://backups", "gs://backups"),
+            ("gs://backups_1/prod/db/", "gs://backups_1/prod/db"),
             ("az://acct1/backups", "az://acct1/backups"),
             ("az://acct1/backups/prod/db/", "az://acct1/backups/prod/db"),
             ("file:///srv/vault", "file:///srv/vault"),
@@ -327,7 +388,13 @@ mod tests {
             ("s3://abc//b", "empty component"),
             ("s3://b", "can't be a bucket"),
             ("https://host/b", "endpoint"),
-            ("gs://b", "not supported"),
+            ("gcs://bucket", "gs://bucket/prefix"),
+            ("gs:/bucket", "://"),
+            ("gs://", "gs:// lacks the bucket's name"),
+            ("gs://Bucket", "can't be a bucket"),
+            ("gs://host:9000/b", "endpoint"),
+            ("gs://abc/../b", ".."),
+            ("GS://bucket", "small letters"),
             ("abfs://c@a/b", "az://account/container"),
             ("AZ://acct1/c", "small letters"),
             ("az://", "storage account's name"),
@@ -344,6 +411,8 @@ mod tests {
         }
         let error = TargetUrl::parse("s3://AKIA:hunter2@bucket/x").unwrap_err().to_string();
         assert!(!error.contains("hunter2") && !error.contains("AKIA"), "{error}");
+        let error = TargetUrl::parse("gs://user:hunter2@bucket/x").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
         for sas in ["az://acct1/backups?sig=hunter2", "az://u:hunter2@acct1/backups"] {
             let error = TargetUrl::parse(sas).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

@@ -313,6 +313,7 @@ impl VaultMaker {
                 ..Totals::default()
             },
             snapshot: Some(Snapshot { root, segments: self.segments.clone(), locked_until: None }),
+            copies: Vec::new(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::content::{Content, Extent, Extents, ListRef};
+use crate::content::{Content, Extent, Extents, ListRef, Recent};
 use crate::error::Error;
 use crate::ids::{BlobId, ContentHash};
 use crate::keys::BlobNamer;
@@ -10,14 +10,14 @@ use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 use crate::pack::BlobKind;
 use crate::write::pipeline::Writer;
 
-/// List blobs are cut after an extent whose blob id says so, between these lengths in bytes.
+/// List blobs are cut after an extent that says so itself, between these lengths in bytes.
 const LIST_LEN_MIN: usize = 8 * 1024;
 const LIST_LEN_MAX: usize = 64 * 1024;
 const LIST_CUT_MASK: u8 = 0xff;
 
 /// How much of a stream is gathered before it is cut, in longest chunks: the rest that is moved to the front
 /// afterwards stays small beside it.
-const GATHER_CHUNKS: usize = 4;
+pub(super) const GATHER_CHUNKS: usize = 4;
 
 /// A small file that was named already, by a thread that reads ahead.
 #[derive(Debug)]
@@ -121,20 +121,27 @@ impl ContentWriter {
     /// As [`Writer::add`].
     pub fn finish(mut self, writer: &mut Writer) -> Result<Content, Error> {
         self.cut(writer, 1)?;
-        let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
         let extents = self.list.finish(writer)?;
-        let plain = match &extents {
-            Extents::Inline(list) => matches!(list.as_slice(), [] | [Extent::Blob { .. }]),
-            Extents::Lists { .. } => false,
-        };
-        Ok(Content { size: self.size, hash: (!plain).then_some(hash), extents })
+        Ok(content_of(self.size, &self.hasher, extents))
     }
+}
+
+/// The content of these extents; its hash is left out where a blob's id says as much.
+pub(super) fn content_of(size: u64, hasher: &blake3::Hasher, extents: Extents) -> Content {
+    let plain = match &extents {
+        Extents::Inline(list) => matches!(list.as_slice(), [] | [Extent::Blob { .. }]),
+        Extents::Lists { .. } => false,
+    };
+    let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
+    Content { size, hash: (!plain).then_some(hash), extents }
 }
 
 /// A list of extents that is stored in list blobs once it is long, in memory that doesn't grow with it.
 #[derive(Debug, Default)]
-struct ExtentList {
+pub(super) struct ExtentList {
     inline: Vec<Extent>,
+    /// What the open list of extents has named.
+    recent: Recent,
     /// The open list of each level, that of extents first.
     levels: Vec<Level>,
 }
@@ -150,7 +157,7 @@ struct Level {
 }
 
 impl ExtentList {
-    fn add(&mut self, writer: &mut Writer, extent: Extent) -> Result<(), Error> {
+    pub(super) fn add(&mut self, writer: &mut Writer, extent: Extent) -> Result<(), Error> {
         if self.levels.is_empty() {
             if self.inline.len() < EXTENTS_INLINE_MAX {
                 self.inline.push(extent);
@@ -164,8 +171,17 @@ impl ExtentList {
     }
 
     fn add_extent(&mut self, writer: &mut Writer, extent: Extent) -> Result<(), Error> {
-        let cut = extent.blob().is_some_and(|id| id.as_bytes()[0] & LIST_CUT_MASK == 0);
-        self.add_item(writer, 0, &extent, extent.length(), cut)
+        let cut = match &extent {
+            Extent::Blob { id, .. } => id.as_bytes()[0] & LIST_CUT_MASK == 0,
+            // Several parts of one blob follow one another: each may be the last by itself.
+            Extent::Part { id, offset, .. } => {
+                let drawn = u32::from(id.as_bytes()[0]).wrapping_add(*offset);
+                drawn.wrapping_mul(0x9e37_79b1) >> 24 == 0
+            }
+            Extent::Hole { .. } => false,
+        };
+        let item = self.recent.item(extent);
+        self.add_item(writer, 0, &item, extent.length(), cut)
     }
 
     fn add_item(
@@ -195,6 +211,9 @@ impl ExtentList {
     fn close(&mut self, writer: &mut Writer, level: usize) -> Result<(), Error> {
         let open =
             std::mem::replace(&mut self.levels[level], Level { closed: true, ..Level::default() });
+        if level == 0 {
+            self.recent = Recent::default();
+        }
         let id = writer.add(BlobKind::List, &open.bytes)?;
         let list = ListRef { id, length: length_of(&open.bytes), covers: open.covers };
         let cut = id.as_bytes()[0] & LIST_CUT_MASK == 0;
@@ -206,7 +225,7 @@ impl ExtentList {
         Ok(())
     }
 
-    fn finish(mut self, writer: &mut Writer) -> Result<Extents, Error> {
+    pub(super) fn finish(mut self, writer: &mut Writer) -> Result<Extents, Error> {
         if self.levels.is_empty() {
             return Ok(Extents::Inline(self.inline));
         }

@@ -3,6 +3,8 @@
 //! Losing it costs a download of the index, never correctness: everything in it is a copy of index segments, and
 //! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob.
 
+mod catch_up;
+mod copies;
 mod drain;
 mod extend;
 mod load;
@@ -26,9 +28,12 @@ use crate::record::PackSet;
 use crate::store::{Store, VersionId};
 use crate::write::table::{Row, Table};
 
+pub use copies::AtCopy;
+use copies::Joined;
+pub(in crate::write) use copies::{CopyMemo, Spot};
 use drain::Draining;
 use extend::extend;
-use memo::write_file;
+pub(in crate::write) use memo::write_file;
 use tables::is_damaged_table;
 
 /// A pack whose known lock ends sooner than this is extended before anything in it is used again, so that no pruner
@@ -36,7 +41,7 @@ use tables::is_damaged_table;
 const SAFE_LOCK: SignedDuration = SignedDuration::from_hours(72);
 
 /// How old a cache file must be before it is taken for litter: a run of another job may have made it just now.
-const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+pub(in crate::write) const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Of how many segments the descriptions of packs are kept in memory.
 const ROWS_KEPT: usize = 16;
@@ -70,13 +75,13 @@ struct Segment {
 
 /// What is known of a lock: the end in whole hours since 1970 (rounded down), or that the object is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct LockState(u32);
+pub(in crate::write) struct LockState(u32);
 
 impl LockState {
-    const NONE: Self = Self(0);
+    pub(in crate::write) const NONE: Self = Self(0);
     const GONE: Self = Self(u32::MAX);
 
-    fn until(time: Option<Timestamp>) -> Self {
+    pub(in crate::write) fn until(time: Option<Timestamp>) -> Self {
         time.map_or(Self::NONE, |t| {
             Self(u32::try_from(t.as_second() / 3600).unwrap_or(0).min(u32::MAX - 1))
         })
@@ -84,6 +89,10 @@ impl LockState {
 
     fn holds_until(self, time: Timestamp) -> bool {
         self != Self::GONE && i64::from(self.0) * 3600 >= time.as_second()
+    }
+
+    fn end(self) -> Timestamp {
+        Timestamp::from_second(i64::from(self.0) * 3600).unwrap_or(Timestamp::MIN)
     }
 }
 
@@ -94,8 +103,18 @@ pub(crate) enum Lookup {
     Held(PackHandle),
     /// It lies in packs that are being drained only, and is to be stored again.
     Drained,
+    /// The copy with this number lacks the packs in which it lies, so that it is to be stored again.
+    Lacking(usize),
     /// It must be stored.
     Unknown,
+}
+
+/// Whether a pack may be needed by this run's snapshot.
+enum Taken {
+    Yes,
+    No,
+    /// The copy with this number lacks it.
+    Lacking(usize),
 }
 
 /// What the vault holds, and what of it this run uses.
@@ -115,6 +134,7 @@ pub struct Known {
     draining: Draining,
     /// What segments say of their packs, for the few segments that were asked last.
     rows: HashMap<u32, Vec<PackRow>>,
+    copies: Vec<Joined>,
 }
 
 impl Known {
@@ -148,6 +168,7 @@ impl Known {
             extended: 0,
             draining: Draining::default(),
             rows: HashMap::new(),
+            copies: Vec::new(),
         };
         let found = known.list().await?;
         known.forget_others(&found)?;
@@ -189,7 +210,7 @@ impl Known {
     pub fn find(&mut self, id: &BlobId) -> Result<Option<PackHandle>, Error> {
         Ok(match self.look(id)? {
             Lookup::Held(handle) => Some(handle),
-            Lookup::Drained | Lookup::Unknown => None,
+            Lookup::Drained | Lookup::Lacking(_) | Lookup::Unknown => None,
         })
     }
 
@@ -214,11 +235,11 @@ impl Known {
                 let segment = self.tables[at].1.get(row.segment as usize).copied().flatten();
                 let Some(segment) = segment else { continue };
                 let handle = PackHandle { segment, pack: row.pack };
-                if self.take(handle)? {
-                    return Ok(Lookup::Held(handle));
-                }
-                if self.drains(handle) {
-                    missing = Lookup::Drained;
+                match self.try_take(handle)? {
+                    Taken::Yes => return Ok(Lookup::Held(handle)),
+                    Taken::Lacking(copy) => missing = Lookup::Lacking(copy),
+                    Taken::No if self.drains(handle) => missing = Lookup::Drained,
+                    Taken::No => {}
                 }
             }
             at += 1;
@@ -231,13 +252,22 @@ impl Known {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn take(&mut self, handle: PackHandle) -> Result<bool, Error> {
-        let Some(segment) = self.segments.get(handle.segment as usize) else { return Ok(false) };
+        Ok(matches!(self.try_take(handle)?, Taken::Yes))
+    }
+
+    fn try_take(&mut self, handle: PackHandle) -> Result<Taken, Error> {
+        let Some(segment) = self.segments.get(handle.segment as usize) else {
+            return Ok(Taken::No);
+        };
         if segment.used.contains(handle.pack) {
-            return Ok(true);
+            return Ok(Taken::Yes);
         }
-        let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(false) };
+        let Some(&lock) = segment.packs.get(handle.pack as usize) else { return Ok(Taken::No) };
         if lock == LockState::GONE || segment.foreign.contains(handle.pack) || self.drains(handle) {
-            return Ok(false);
+            return Ok(Taken::No);
+        }
+        if let Some(copy) = self.lacking(handle) {
+            return Ok(Taken::Lacking(copy));
         }
         let safe = self.store.now().saturating_add(SAFE_LOCK).unwrap_or(Timestamp::MAX);
         // Without locks nothing but a look tells whether a pack is still there.
@@ -247,12 +277,15 @@ impl Known {
             self.segments[handle.segment as usize].packs[handle.pack as usize] = extended;
             if extended == LockState::GONE {
                 tracing::warn!(pack = %row.id, "a pack is gone from the vault; what it held is stored again");
-                return Ok(false);
+                return Ok(Taken::No);
             }
             self.extended += u64::from(self.locks);
         }
+        if let Some(copy) = self.make_safe(handle, safe)? {
+            return Ok(Taken::Lacking(copy));
+        }
         self.segments[handle.segment as usize].used.insert(handle.pack);
-        Ok(true)
+        Ok(Taken::Yes)
     }
 
     /// A pack by names that outlive this run: for the agent's own caches.
@@ -268,13 +301,14 @@ impl Known {
     }
 
     /// Takes a segment into account that this run has stored; all its packs are new and needed. `foreign` are those
-    /// that an interrupted run sealed to other recipients.
-    pub(crate) fn stored(
+    /// that an interrupted run sealed to other recipients; `memos` tell what each copy has of it.
+    pub(in crate::write) fn stored(
         &mut self,
         built: &BuiltSegment,
         version: Option<VersionId>,
         lock: Option<Timestamp>,
         foreign: PackSet,
+        memos: Vec<Option<CopyMemo>>,
     ) -> Result<(), Error> {
         write_file(&self.segment_path(&built.id), &built.bytes)?;
         let rows = built.blobs.iter().map(|row| Ok(Row { id: row.id, segment: 0, pack: row.pack }));
@@ -285,7 +319,7 @@ impl Known {
         for row in &built.blobs {
             bytes[row.pack as usize] += u64::from(row.place.length);
         }
-        self.number_segment(Segment {
+        let number = self.number_segment(Segment {
             id: built.id,
             size: built.bytes.len() as u64,
             salt: built.salt,
@@ -297,6 +331,7 @@ impl Known {
             bytes,
             drained: PackSet::default(),
         });
+        self.stored_at_copies(number, memos);
         // A long run stores hundreds of segments: as many tables would be searched, and held open, for each blob.
         let mut tables: Vec<Table> = self.tables.drain(..).map(|(table, _)| table).collect();
         tables.push(table);

@@ -5,9 +5,13 @@
 //! chunk, name, known? ──▶  compress frames  ──▶  seal, pack, name  ──▶  put (locked), then index
 //! ```
 //!
+//! Each object that is put goes to the copies of the vault ([`struct@Copy`]) too, which fail no run.
+//!
 //! Queues between stages are short, so memory is a few frames a core and a few packs, whatever is backed up.
 
 mod content;
+mod copy;
+mod delta;
 mod journal;
 mod known;
 mod packer;
@@ -28,7 +32,9 @@ use crate::keys::{RunKey, VaultSecret};
 use crate::store::Store;
 
 pub use content::{ContentWriter, Prepared};
-pub use known::{Known, PackHandle};
+pub use copy::{Copy, CopySettings, CopyStatus};
+pub use delta::{DeltaWriter, PieceList};
+pub use known::{AtCopy, Known, PackHandle};
 pub use pipeline::{Progress, Trace, Writer, Written};
 
 /// How a run writes.
@@ -70,6 +76,8 @@ pub struct RunContext {
     pub retain_until: Timestamp,
     /// The cache's folder.
     pub cache: PathBuf,
+    /// The copies that are written to as well: those that [`Known`] has joined.
+    copies: Vec<Arc<Copy>>,
 }
 
 impl RunContext {
@@ -97,6 +105,7 @@ impl RunContext {
             recipients: recipients.digest(),
             retain_until,
             cache,
+            copies: Vec::new(),
         })
     }
 }

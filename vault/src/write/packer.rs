@@ -10,11 +10,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
 use crate::limits::SEGMENT_BLOBS_MAX;
 use crate::pack::PackBuilder;
 use crate::store::ObjectKey;
 use crate::write::RunContext;
+use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
 use crate::write::pipeline::{Failure, Frame, Indexed, Progress, fail};
 
@@ -29,6 +31,8 @@ pub(super) struct Packer {
     uploads_max: usize,
     spare_packs: Vec<Vec<u8>>,
     segment: SegmentBuilder,
+    /// What became of the segment's packs at each copy.
+    at_copies: Vec<(PackId, Vec<At>)>,
     journal: Journal,
     indexed: Sender<Indexed>,
     progress: Arc<Progress>,
@@ -36,6 +40,7 @@ pub(super) struct Packer {
 
 struct Uploaded {
     note: Note,
+    at_copies: Vec<At>,
     buffer: Option<Vec<u8>>,
 }
 
@@ -55,6 +60,7 @@ impl Packer {
             uploads_max: uploads.max(1),
             spare_packs: Vec::new(),
             segment: SegmentBuilder::default(),
+            at_copies: Vec::new(),
             journal,
             indexed,
             progress,
@@ -123,10 +129,12 @@ impl Packer {
         let upload = async move {
             let size = u32::try_from(built.bytes.len()).map_err(|e| Error::damaged("a pack", e))?;
             let body = Bytes::from(built.bytes);
-            let stored = context
-                .store
-                .put(&ObjectKey::pack(&built.id), body.clone(), context.retain_until)
-                .await?;
+            let (key, until) = (ObjectKey::pack(&built.id), context.retain_until);
+            let copies = &context.copies;
+            let copies = copies.iter().map(|copy| copy.put_pack(&built.id, body.clone(), until));
+            let stored = context.store.put(&key, body.clone(), until);
+            let (stored, at_copies) = futures::join!(stored, futures::future::join_all(copies));
+            let stored = stored?;
             let row = PackRow {
                 id: built.id,
                 size,
@@ -138,7 +146,8 @@ impl Packer {
             let envelope = ByteBuf::from(context.envelope.to_vec());
             let buffer = body.try_into_mut().ok().map(Vec::from);
             let recipients = context.recipients;
-            Ok(Uploaded { note: Note { row, envelope, recipients, frames: built.frames }, buffer })
+            let note = Note { row, envelope, recipients, frames: built.frames };
+            Ok(Uploaded { note, at_copies, buffer })
         };
         self.uploads.spawn_on(upload, &self.runtime);
         Ok(())
@@ -146,11 +155,13 @@ impl Packer {
 
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { note, buffer } = done.map_err(|e| Error::Stopped(e.to_string()))??;
+        let Uploaded { note, at_copies, buffer } =
+            done.map_err(|e| Error::Stopped(e.to_string()))??;
         self.spare_packs.extend(buffer);
         self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
         self.journal.add(&note)?;
+        self.at_copies.push((note.row.id, at_copies));
         self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
         if self.segment.packs() >= SEGMENT_PACKS || self.segment.blobs() >= SEGMENT_BLOBS {
             self.store_segment()?;
@@ -160,18 +171,31 @@ impl Packer {
 
     fn store_segment(&mut self) -> Result<(), Error> {
         let segment = std::mem::take(&mut self.segment);
+        let at_copies = std::mem::take(&mut self.at_copies);
         if segment.packs() == 0 {
             return Ok(());
         }
         let context = &self.context;
         let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
-        let key = ObjectKey::segment(&built.id);
-        let put = context.store.put(&key, Bytes::from(built.bytes.clone()), context.retain_until);
+        let (key, until) = (ObjectKey::segment(&built.id), context.retain_until);
+        let body = Bytes::from(built.bytes.clone());
+        let at = |n: usize| -> Vec<(PackId, At)> {
+            at_copies.iter().filter_map(|(id, at)| Some((*id, at.get(n)?.clone()))).collect()
+        };
+        for (n, copy) in context.copies.iter().enumerate() {
+            copy.owe(&built.id, &at(n), until);
+        }
+        let put = context.store.put(&key, body.clone(), until);
         let stored = self.runtime.block_on(put)?;
         self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
         self.journal.clear()?;
-        let indexed =
-            Indexed { built, version: stored.version, lock: stored.lock.map(|l| l.until) };
+        let put = context.copies.iter().enumerate().map(|(n, copy)| {
+            let (id, body, at) = (built.id, body.clone(), at(n));
+            async move { copy.put_segment(&id, body, until, &at).await }
+        });
+        let copies = self.runtime.block_on(futures::future::join_all(put));
+        let lock = stored.lock.map(|l| l.until);
+        let indexed = Indexed { built, version: stored.version, lock, copies };
         // Nobody listens any more if the run is being given up.
         let _ = self.indexed.send(indexed);
         Ok(())

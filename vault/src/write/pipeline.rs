@@ -25,7 +25,7 @@ use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
 use crate::write::content::{Prepared, length_of};
 use crate::write::journal::{self, Journal};
-use crate::write::known::{Known, Lookup, PackHandle};
+use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::{RunContext, Settings};
 
@@ -52,6 +52,8 @@ pub struct Progress {
     pub packs_new: AtomicU64,
     /// Bytes of blobs that the vault held, but in packs that are being drained: they were stored again.
     pub bytes_again: AtomicU64,
+    /// Bytes of streams that were found in the stream before, and refer to its blobs.
+    pub bytes_matched: AtomicU64,
 }
 
 /// What a finished run has written.
@@ -67,6 +69,8 @@ pub struct Written {
     pub packs_drained: u64,
     /// Locks that were extended.
     pub locks_extended: u64,
+    /// How it stands with the snapshot at each copy, in the order in which they were joined.
+    pub copies: Vec<AtCopy>,
 }
 
 /// A frame that is being filled.
@@ -120,10 +124,21 @@ pub(super) struct Indexed {
     pub(super) built: BuiltSegment,
     pub(super) version: Option<VersionId>,
     pub(super) lock: Option<Timestamp>,
+    /// What each copy has of it.
+    pub(super) copies: Vec<Option<CopyMemo>>,
 }
 
 /// The first failure of any stage: what the run fails with.
 pub(super) type Failure = Arc<Mutex<Option<Error>>>;
+
+/// Where a blob is that a run would refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held {
+    /// On its way: this run stores it.
+    Own,
+    /// Wherever it was found, if it was.
+    Before(Lookup),
+}
 
 /// The entrance of the pipeline. One thread feeds it, in the order in which blobs should lie beside each other.
 pub struct Writer {
@@ -160,11 +175,12 @@ impl Writer {
     /// # Errors
     /// [`Error`] if that fails, or threads can't be started.
     pub async fn start(
-        context: RunContext,
+        mut context: RunContext,
         settings: &Settings,
         bounds: ChunkBounds,
         mut known: Known,
     ) -> Result<Self, Error> {
+        context.copies = known.copies();
         recover(&context, &mut known).await?;
         let journal = Journal::create(&known.journal_dir())?;
         let failure = Failure::default();
@@ -265,10 +281,7 @@ impl Writer {
                 self.known.count(pack, bytes.len() as u64);
                 return Ok(());
             }
-            Lookup::Drained => {
-                self.progress.bytes_again.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            Lookup::Unknown => {}
+            why => self.count_again(why, bytes.len() as u64),
         }
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
@@ -288,6 +301,40 @@ impl Writer {
             self.send(lane)?;
         }
         Ok(())
+    }
+
+    /// Whether the vault holds a blob of an earlier content, so that this run may refer to it.
+    pub(super) fn held(&mut self, id: &BlobId) -> Result<Held, Error> {
+        self.take_indexed()?;
+        if self.pending.contains(id) {
+            return Ok(Held::Own);
+        }
+        Ok(Held::Before(self.known.look(id)?))
+    }
+
+    /// Counts bytes of such a blob that would be referred to; answers whether they may be. Else they are stored again.
+    pub(super) fn refer(&mut self, held: Held, bytes: u64) -> bool {
+        match held {
+            Held::Own => {}
+            Held::Before(Lookup::Held(pack)) => self.known.count(pack, bytes),
+            Held::Before(why) => {
+                self.count_again(why, bytes);
+                return false;
+            }
+        }
+        self.progress.bytes_matched.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Counts bytes that are stored although the vault has had them, by why they are.
+    fn count_again(&mut self, why: Lookup, bytes: u64) {
+        match why {
+            Lookup::Drained => {
+                self.progress.bytes_again.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Lookup::Lacking(copy) => self.known.count_again(copy, bytes),
+            Lookup::Held(_) | Lookup::Unknown => {}
+        }
     }
 
     /// Stores a small file that was prepared by another thread.
@@ -346,17 +393,18 @@ impl Writer {
     /// Takes segments into account that were stored meanwhile.
     fn take_indexed(&mut self) -> Result<(), Error> {
         while let Ok(indexed) = self.indexed.try_recv() {
-            self.remember(&indexed)?;
+            self.remember(indexed)?;
         }
         Ok(())
     }
 
-    fn remember(&mut self, indexed: &Indexed) -> Result<(), Error> {
-        for row in &indexed.built.blobs {
+    fn remember(&mut self, indexed: Indexed) -> Result<(), Error> {
+        let Indexed { built, version, lock, copies } = indexed;
+        for row in &built.blobs {
             self.pending.remove(&row.id);
         }
-        self.own.insert(indexed.built.id);
-        self.known.stored(&indexed.built, indexed.version.clone(), indexed.lock, PackSet::default())
+        self.own.insert(built.id);
+        self.known.stored(&built, version, lock, PackSet::default(), copies)
     }
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
@@ -408,8 +456,12 @@ impl Writer {
         let (segments, locked_until) = this.known.commit(needed, until).await?;
         let (packs_reused, locks_extended) = this.known.counts(&this.own);
         let packs_drained = this.known.packs_drained();
+        let mut copies = Vec::new();
+        for n in 0..this.known.copies().len() {
+            copies.push(this.known.settle(n, &segments, needed, until).await);
+        }
         let written =
-            Written { segments, locked_until, packs_reused, packs_drained, locks_extended };
+            Written { segments, locked_until, packs_reused, packs_drained, locks_extended, copies };
         Ok((written, this.known))
     }
 
@@ -434,6 +486,9 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                 segment.add(note.row.clone(), &note.envelope, note.recipients, &note.frames);
             }
             let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
+            for copy in &context.copies {
+                copy.owe(&built.id, &[], context.retain_until);
+            }
             let stored = context
                 .store
                 .put(
@@ -448,8 +503,10 @@ async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
                     foreign.insert(number);
                 }
             }
-            known.stored(&built, stored.version, stored.lock.map(|l| l.until), foreign)?;
+            let lock = stored.lock.map(|l| l.until);
+            known.stored(&built, stored.version, lock, foreign, Vec::new())?;
             known.unuse(&built.id);
+            known.give_all_owed().await;
         }
         left.remove();
     }

@@ -2,6 +2,8 @@
 
 mod again;
 mod content;
+mod copies;
+mod delta;
 mod draining;
 mod failing;
 
@@ -81,6 +83,8 @@ struct Bench {
     seq: u64,
     /// How many days after today runs take place, where it is told; and then packs are drained.
     day: Option<i64>,
+    /// A copy that runs write to as well.
+    also: Option<copies::Second>,
 }
 
 struct Run {
@@ -90,6 +94,8 @@ struct Run {
     new: u64,
     /// Bytes that were stored again since their packs are drained.
     again: u64,
+    /// Bytes that were found in the stream before.
+    matched: u64,
 }
 
 struct Reader {
@@ -110,7 +116,7 @@ impl Bench {
         let (bytes, _) = config.to_bytes().unwrap();
         store.put(&ObjectKey::vault_config(), bytes.into(), Timestamp::now() + LONG).await.unwrap();
         let cache = tempfile::tempdir().unwrap();
-        Self { store, config, secret, cache, locks, seq: 0, day: None }
+        Self { store, config, secret, cache, locks, seq: 0, day: None, also: None }
     }
 
     async fn in_memory() -> (Self, Arc<MemoryStore>) {
@@ -129,6 +135,9 @@ impl Bench {
             self.locks,
         )
         .await?;
+        if let Some(also) = &self.also {
+            known.join(&[also.open(&self.config).await]).await;
+        }
         let needed = self.now() + kept;
         let until = needed + self.slack(kept);
         if self.day.is_some() {
@@ -153,26 +162,36 @@ impl Bench {
         self.run_for(whom, files, LONG).await
     }
 
-    /// A whole run as the agent makes it, with a record at its end.
     async fn run_for(
         &mut self,
         whom: &Reader,
         files: &Files,
         kept: SignedDuration,
     ) -> Result<Run, Error> {
+        let files = files.clone();
+        let feed = move |writer: &mut Writer| Ok((add_files(writer, files)?, ()));
+        Ok(self.run_of(whom, kept, feed).await?.0)
+    }
+
+    /// A whole run as the agent makes it, of what `feed` adds, with a record at its end.
+    async fn run_of<T: Send + 'static>(
+        &mut self,
+        whom: &Reader,
+        kept: SignedDuration,
+        feed: impl FnOnce(&mut Writer) -> Result<(Vec<Entry>, T), Error> + Send + 'static,
+    ) -> Result<(Run, T), Error> {
         let started = self.now();
-        let writer = self.writer(&whom.recipients, kept).await?;
+        let mut writer = self.writer(&whom.recipients, kept).await?;
         let progress = writer.progress();
-        let (writer, entries) = feed(writer, files.clone()).await?;
-        let (writer, root) = blocking(move || {
-            let mut writer = writer;
+        let (writer, root, fed) = blocking(move || {
+            let (entries, fed) = feed(&mut writer)?;
             let mut tree = TreeBuilder::default();
             let mut keep = |bytes: &[u8]| writer.add(BlobKind::Tree, bytes);
             for entry in &entries {
                 tree.add(entry, &mut keep)?;
             }
             let root = tree.finish(&mut keep)?;
-            Ok::<_, Error>((writer, root))
+            Ok::<_, Error>((writer, root, fed))
         })
         .await?;
         let needed = started + kept;
@@ -210,15 +229,22 @@ impl Bench {
             source: None,
             totals: Totals::default(),
             snapshot: Some(snapshot),
+            copies: Vec::new(),
         };
         let keys = RunKeys::for_record(self.config.id, self.secret.clone())?;
         let envelope = envelope::seal(&keys, &whom.recipients)?;
         let signing = SigningKey::generate("db1")?;
         let sealed = record::seal(&record, self.config.id, &self.secret, &envelope, &signing)?;
-        self.store.put(&sealed.key.object()?, sealed.bytes.into(), needed).await?;
+        match &self.also {
+            Some(also) => also.leave(&*self.store, &sealed, needed, &written.copies).await?,
+            None => {
+                self.store.put(&sealed.key.object()?, sealed.bytes.into(), needed).await?;
+            }
+        }
         let new = progress.bytes_new.load(Ordering::Relaxed);
         let again = progress.bytes_again.load(Ordering::Relaxed);
-        Ok(Run { key: sealed.key, written, new, again })
+        let matched = progress.bytes_matched.load(Ordering::Relaxed);
+        Ok((Run { key: sealed.key, written, new, again, matched }, fed))
     }
 
     async fn open(&self, whom: &Reader, key: &RecordKey) -> Result<SnapshotReader, Error> {
@@ -230,19 +256,7 @@ impl Bench {
 
     /// Reads a snapshot back and holds it against what went in; the record alone says where everything lies.
     async fn compare(&self, whom: &Reader, key: &RecordKey, files: &Files) {
-        let reader = self.open(whom, key).await.unwrap();
-        let mut entries = reader.entries(Selection::all());
-        let mut wanted = files.clone();
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, parts) in wanted {
-            let found = entries.next().await.unwrap().unwrap();
-            assert_eq!(found.path.to_string(), name);
-            let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
-            assert!(content.is_sound(), "{name}");
-            let bytes = bytes_of(&reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
-            assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
-        }
-        assert!(entries.next().await.is_none());
+        same(&self.open(whom, key).await.unwrap(), files).await;
     }
 
     fn cached(&self, sub: &str) -> Vec<PathBuf> {
@@ -251,6 +265,22 @@ impl Bench {
         found.sort();
         found
     }
+}
+
+/// Reads a snapshot back and holds it against what went in.
+async fn same(reader: &SnapshotReader, files: &Files) {
+    let mut entries = reader.entries(Selection::all());
+    let mut wanted = files.clone();
+    wanted.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, parts) in wanted {
+        let found = entries.next().await.unwrap().unwrap();
+        assert_eq!(found.path.to_string(), name);
+        let EntryKind::File(content) = &found.kind else { panic!("{name} is no file") };
+        assert!(content.is_sound(), "{name}");
+        let bytes = bytes_of(reader, content).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(bytes == spelt_out(&parts), "{name} came back with other bytes");
+    }
+    assert!(entries.next().await.is_none());
 }
 
 async fn bytes_of(reader: &SnapshotReader, content: &Content) -> Result<Vec<u8>, Error> {
@@ -270,17 +300,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Adds files as the thread that reads sources does.
-async fn feed(mut writer: Writer, mut files: Files) -> Result<(Writer, Vec<Entry>), Error> {
+async fn feed(mut writer: Writer, files: Files) -> Result<(Writer, Vec<Entry>), Error> {
+    blocking(move || add_files(&mut writer, files).map(|entries| (writer, entries))).await
+}
+
+fn add_files(writer: &mut Writer, mut files: Files) -> Result<Vec<Entry>, Error> {
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    blocking(move || {
-        let mut entries = Vec::new();
-        for (name, parts) in &files {
-            let content = add(&mut writer, parts)?;
-            entries.push(entry(name, EntryKind::File(content))?);
-        }
-        Ok((writer, entries))
-    })
-    .await
+    let file =
+        |(name, parts): &(String, Vec<Part>)| entry(name, EntryKind::File(add(writer, parts)?));
+    files.iter().map(file).collect()
 }
 
 fn add(writer: &mut Writer, parts: &[Part]) -> Result<Content, Error> {

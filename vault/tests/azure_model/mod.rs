@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+
+use crate::model_server::{Reply, Request, Server, http_date};
 
 /// How it differs from a container that does everything.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,29 +41,6 @@ struct Blob {
 struct Container {
     blobs: BTreeMap<String, Vec<Blob>>,
     written: u64,
-    requests: Vec<String>,
-}
-
-/// The running server.
-#[derive(Clone)]
-pub struct Model {
-    pub endpoint: String,
-    quirks: Quirks,
-    container: Arc<Mutex<Container>>,
-}
-
-struct Request {
-    method: String,
-    path: String,
-    query: BTreeMap<String, String>,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-struct Reply {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
 }
 
 fn refusal(status: u16, code: &'static str) -> Reply {
@@ -71,10 +48,6 @@ fn refusal(status: u16, code: &'static str) -> Reply {
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>No.</Message></Error>"
     );
     Reply { status, headers: vec![("x-ms-error-code", code.into())], body: body.into_bytes() }
-}
-
-fn http_date(time: Timestamp) -> String {
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 impl Blob {
@@ -97,124 +70,48 @@ impl Blob {
     }
 }
 
-impl Model {
-    pub async fn start(quirks: Quirks) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let model = Self { endpoint, quirks, container: Arc::default() };
-        let served = model.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let model = served.clone();
-                tokio::spawn(async move { model.serve(client).await.unwrap() });
-            }
-        });
-        model
-    }
+/// Starts one.
+pub fn start(quirks: Quirks) -> Server {
+    let container = Arc::<Mutex<Container>>::default();
+    Server::start(SignedDuration::ZERO, move |request| {
+        container.lock().unwrap().answer(request, quirks)
+    })
+}
 
-    /// The requests since the last call, in order.
-    pub fn requests(&self) -> String {
-        std::mem::take(&mut self.container.lock().unwrap().requests).join("\n")
-    }
-
-    async fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
-        let mut received = Vec::new();
-        let end = loop {
-            if let Some(end) = received.windows(4).position(|w| w == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if client.read_buf(&mut received).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&received[..end]).into_owned();
-        let mut lines = head.lines();
-        let mut first = lines.next().unwrap().split(' ');
-        let method = first.next().unwrap().to_owned();
-        let url = url::Url::parse(&format!("http://h{}", first.next().unwrap())).unwrap();
-        let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect();
-        let length: usize = headers.get("content-length").map_or(0, |n| n.parse().unwrap());
-        while received.len() < end + length {
-            client.read_buf(&mut received).await?;
-        }
-        let request = Request {
-            method,
-            path: url.path().to_owned(),
-            query: url.query_pairs().into_owned().collect(),
-            headers,
-            body: received[end..].to_vec(),
-        };
-        let is_head = request.method == "HEAD";
-        let reply = self.answer(&request, url.query());
-        let mut text =
-            format!("HTTP/1.1 {} X\r\nDate: {}\r\n", reply.status, http_date(Timestamp::now()));
-        for (name, value) in &reply.headers {
-            write!(text, "{name}: {value}\r\n").unwrap();
-        }
-        write!(text, "Content-Length: {}\r\nConnection: close\r\n\r\n", reply.body.len()).unwrap();
-        client.write_all(text.as_bytes()).await?;
-        if !is_head {
-            client.write_all(&reply.body).await?;
-        }
-        client.shutdown().await
-    }
-
-    fn answer(&self, request: &Request, query: Option<&str>) -> Reply {
-        let mut container = self.container.lock().unwrap();
-        container.requests.push(shown(request, query));
-        let asked = |name: &str| request.query.get(name).map(String::as_str);
+impl Container {
+    fn answer(&mut self, request: &Request, quirks: Quirks) -> Reply {
+        let asked = |name: &str| request.asked(name);
         let reads = matches!(request.method.as_str(), "GET" | "HEAD");
         let name = request.path.strip_prefix("/backups").unwrap().trim_start_matches('/');
         if name.is_empty() {
             assert_eq!(asked("restype"), Some("container"));
             if asked("comp") == Some("list") {
-                if self.quirks.unlistable {
+                if quirks.unlistable {
                     return refusal(403, "AuthorizationPermissionMismatch");
                 }
-                return container.list(asked("prefix"), asked("include"), asked("marker"));
+                return self.list(asked("prefix"), asked("include"), asked("marker"));
             }
-            let told = (
-                "x-ms-immutable-storage-with-versioning-enabled",
-                (!self.quirks.without).to_string(),
-            );
-            let headers = if self.quirks.silent { Vec::new() } else { vec![told] };
+            let told =
+                ("x-ms-immutable-storage-with-versioning-enabled", (!quirks.without).to_string());
+            let headers = if quirks.silent { Vec::new() } else { vec![told] };
             return Reply { status: 200, headers, body: Vec::new() };
         }
-        if reads && self.quirks.unreadable {
+        if reads && quirks.unreadable {
             return refusal(403, "AuthorizationPermissionMismatch");
         }
         match (request.method.as_str(), asked("comp")) {
-            ("PUT", None) => container.put(name, request, self.quirks.forgets),
-            ("PUT", Some("immutabilityPolicies")) if self.quirks.forgets => {
+            ("PUT", None) => self.put(name, request, quirks.forgets),
+            ("PUT", Some("immutabilityPolicies")) if quirks.forgets => {
                 refusal(501, "APINotImplemented")
             }
             (method @ ("PUT" | "DELETE"), Some("immutabilityPolicies")) => {
-                container.relock(name, asked("versionid"), request, method == "DELETE")
+                self.relock(name, asked("versionid"), request, method == "DELETE")
             }
-            ("GET" | "HEAD", None) => container.read(name, asked("versionid"), request),
-            ("DELETE", None) => container.delete(name, asked("versionid"), request),
+            ("GET" | "HEAD", None) => self.read(name, asked("versionid"), request),
+            ("DELETE", None) => self.delete(name, asked("versionid"), request),
             other => panic!("nothing answers {other:?}"),
         }
     }
-}
-
-/// A request's line and headers, without what differs from one run to the next.
-fn shown(request: &Request, query: Option<&str>) -> String {
-    let query = query.map(|q| format!("?{q}")).unwrap_or_default();
-    let mut text = format!("{} {}{query}\n", request.method, request.path);
-    for (name, value) in &request.headers {
-        let value = match name.as_str() {
-            "host" | "accept" | "user-agent" => continue,
-            "authorization" => value.split(':').next().unwrap().to_owned() + ":…",
-            "date" => "(now)".into(),
-            _ => value.clone(),
-        };
-        writeln!(text, "  {name}: {value}").unwrap();
-    }
-    text
 }
 
 fn lock_in(request: &Request) -> Option<(String, Timestamp)> {
@@ -283,15 +180,10 @@ impl Container {
 
     fn read(&mut self, name: &str, version: Option<&str>, request: &Request) -> Reply {
         let Some(blob) = self.find(name, version) else { return refusal(404, "BlobNotFound") };
-        let whole = Reply { status: 200, headers: blob.headers(), body: blob.data.clone() };
-        let Some(range) = request.headers.get("range") else { return whole };
-        let (from, to) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
-        if from >= blob.data.len() {
-            return refusal(416, "InvalidRange");
+        match request.ranged(&blob.data) {
+            Some((status, body)) => Reply { status, headers: blob.headers(), body },
+            None => refusal(416, "InvalidRange"),
         }
-        let body = blob.data[from..(to + 1).min(blob.data.len())].to_vec();
-        Reply { status: 206, body, ..whole }
     }
 
     fn delete(&mut self, name: &str, version: Option<&str>, request: &Request) -> Reply {

@@ -1,12 +1,14 @@
 //! What every store must do, whatever lies beneath it; each target's tests run all of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::store::{
-    Listed, LockMode, ObjectKey, Prefix, Prune, Store, StoreError, Strength, Version,
+    Listed, LockMode, LockPolicy, ObjectKey, Prefix, Probe, Prune, Store, StoreError, Strength,
+    Version,
 };
 
 /// How targets differ in what they promise.
@@ -16,8 +18,10 @@ pub struct Target {
     pub lock: Option<LockMode>,
     /// What it says of itself.
     pub strength: Strength,
-    /// Whether it keeps versions.
+    /// Whether what is stored has a version.
     pub versions: bool,
+    /// Whether it keeps what is overwritten.
+    pub keeps: bool,
     /// Whether it refuses a second object under a key (`If-None-Match`, or its own care).
     pub exclusive: bool,
     /// How many objects make more than one page of a listing.
@@ -42,6 +46,20 @@ pub async fn listed(store: &dyn Prune, prefix: &Prefix) -> Vec<Listed> {
 
 pub async fn versions(store: &dyn Prune, prefix: &Prefix) -> Vec<Version> {
     store.list_versions(prefix).try_collect().await.unwrap()
+}
+
+/// Everything below, with each kind of lock, on stores of a service that keeps versions and holds locks.
+#[allow(dead_code, reason = "S3's servers each have tests of their own")]
+pub async fn run_with_each_lock(open: impl Fn(LockPolicy) -> Arc<dyn Probe>) {
+    for (policy, lock, strength) in [
+        (LockPolicy::Compliance, Some(LockMode::Compliance), Strength::Compliance),
+        (LockPolicy::Governance, Some(LockMode::Governance), Strength::Governance),
+        (LockPolicy::None, None, Strength::None),
+    ] {
+        let target =
+            Target { lock, strength, versions: true, keeps: true, exclusive: true, many: 40 };
+        run(open(policy).as_ref(), target).await;
+    }
 }
 
 /// Everything below, on one fresh store.
@@ -234,7 +252,7 @@ async fn what_is_free_can_be_deleted(store: &dyn Prune, target: Target) {
 async fn protection_is_told(store: &dyn Prune, target: Target) {
     let protection = store.protection().await.unwrap();
     assert_eq!(protection.strength, target.strength, "{protection:?}");
-    assert_eq!(protection.versioning, Some(target.versions));
+    assert_eq!(protection.versioning, Some(target.keeps));
     if matches!(target.strength, Strength::None | Strength::Advisory) {
         assert!(!protection.notes.is_empty());
     }

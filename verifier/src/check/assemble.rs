@@ -228,10 +228,9 @@ impl<'a> Parts<'a> {
             writer_can_read: None,
             transport: Some(match &settings.target.url {
                 TargetUrl::Local { .. } => "a folder on the verifier's machine".to_owned(),
-                TargetUrl::S3 { .. } | TargetUrl::Azure { .. } if plain => {
-                    "HTTP without TLS".to_owned()
+                TargetUrl::S3 { .. } | TargetUrl::Google { .. } | TargetUrl::Azure { .. } => {
+                    if plain { "HTTP without TLS" } else { "HTTPS" }.to_owned()
                 }
-                TargetUrl::S3 { .. } | TargetUrl::Azure { .. } => "HTTPS".to_owned(),
             }),
             packs_authenticated: opened,
             recipients: recipients.into_values().collect(),

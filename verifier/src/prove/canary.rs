@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         };
         self.may_delete(mode).await?;
         if matches!(self.store.protection().await, Ok(p) if p.object_lock == Some(false)) {
-            return Ok(Held::NotKept("Object Lock is not enabled on the bucket".to_owned()));
+            return Ok(Held::NotKept(self.store.unlockable().to_owned()));
         }
         let asked = lock(mode, self.proving.lock_for);
         match self.store.put_canary(&self.key, self.body.clone(), Some(asked)).await {
@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
             Ok(held) => held,
             Err(error) => {
                 return Err(error).context(
-                    "reading the canary's lock: the prober needs s3:GetObjectRetention below canary/",
+                    "reading the canary's lock: the prober needs s3:GetObjectRetention (on Google storage.objects.get) below canary/",
                 );
             }
         };
@@ -275,7 +275,7 @@ impl<'a> Session<'a> {
             Ok(body) => Ok(body == self.body),
             Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => Ok(false),
             Err(error) => Err(error).context(
-                "reading the canary: the prober needs s3:GetObject and s3:GetObjectVersion below canary/",
+                "reading the canary: the prober needs s3:GetObject and s3:GetObjectVersion (on Google storage.objects.get) below canary/",
             ),
         }
     }

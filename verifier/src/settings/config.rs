@@ -154,6 +154,7 @@ impl Config {
             usage(format!("the configuration file {} can't be read", path.display()))
         })?;
         let config: Self = keephold_cli::config::parse(&text, path)?;
+        config.vault.refuse_also(&format!("{}: [vault]", path.display()))?;
         for (n, job) in config.job.iter().enumerate() {
             if config.job[..n]
                 .iter()
@@ -172,6 +173,7 @@ impl Config {
             let Some(url) = &copy.vault.url else {
                 return Err(usage(format!("{}: a [[copy]] has no url", path.display())));
             };
+            copy.vault.refuse_also(&format!("{}: the [[copy]] {url}", path.display()))?;
             if let Some(unknown) = copy.unknown.keys().next() {
                 return Err(usage(format!(
                     "{}: the [[copy]] {url} has an unknown setting '{unknown}'",

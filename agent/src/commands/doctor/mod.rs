@@ -1,6 +1,8 @@
 //! `keephold doctor`: is this host set up as it should be, and can its credential do what it needs and nothing more?
 
 mod check;
+mod cloud;
+mod copies;
 mod host;
 mod mend;
 mod rights;
@@ -45,6 +47,9 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<Exit> {
     let keys = host::keys(&args.of.key_folder(&config), &host, &mut found);
     host::cache(&args.of.cache(&config), &mut found);
     target::examine(&target, keys.as_ref(), needs, &mut found).await?;
+    for also in crate::copies::configured(&config, &target)? {
+        copies::examine(&also, keys.as_ref(), &mut found).await?;
+    }
     print(&found, args.json)?;
     Ok(found.exit())
 }

@@ -16,6 +16,7 @@ use keephold_vault::store::{
 };
 
 use super::check::Examination;
+use super::cloud;
 use super::host::one_line;
 use super::mend::{Mender, quoted};
 use super::rights;
@@ -59,18 +60,18 @@ pub(super) async fn examine(
     match &target.url {
         TargetUrl::Local { path } => folder(path, &protection, policy, found),
         TargetUrl::S3 { .. } => {
-            clock(store.as_ref(), found);
+            clock(store.as_ref(), "clock", "", found);
             if let Some(mender) = &mender {
                 bucket(&protection, policy, needs, mender, found);
             }
         }
-        TargetUrl::Azure { account, container: name, .. } => {
-            clock(store.as_ref(), found);
-            container(&protection, policy, account, name, found);
-            found.unchecked(
-                "rights",
-                "what this credential may do in the container can't be tried without writing",
-            );
+        TargetUrl::Azure { account, container, .. } => {
+            clock(store.as_ref(), "clock", "", found);
+            cloud::container(&protection, policy, account, container, found);
+        }
+        TargetUrl::Google { bucket, .. } => {
+            clock(store.as_ref(), "clock", "", found);
+            cloud::bucket(&protection, policy, needs, bucket, found);
         }
     }
     vault(store.as_ref(), keys, needs, found).await;
@@ -113,17 +114,21 @@ fn unreached(error: &anyhow::Error, found: &mut Examination) {
     }
 }
 
-fn clock(store: &dyn Store, found: &mut Examination) {
+/// Whether the host's clock is that of a server; `of` stands before what is said.
+pub(super) fn clock(store: &dyn Store, check: &'static str, of: &str, found: &mut Examination) {
     let Some(offset) = store.clock_offset_ms() else {
-        return found.unchecked("clock", "the server told no time");
+        return found.unchecked(check, format!("{of}the server told no time"));
     };
     let mend = || "systemctl restart systemd-timesyncd        # or: chronyc makestep".to_owned();
     let direction = if offset < 0 { "ahead of" } else { "behind" };
-    let text = format!("this host is {} s {direction} the server", offset.unsigned_abs() / 1_000);
+    let text =
+        format!("{of}this host is {} s {direction} the server", offset.unsigned_abs() / 1_000);
     match offset.unsigned_abs() {
-        ms if ms <= CLOCK_FINE_MS => found.ok("clock", "this host and the server agree"),
-        ms if ms <= CLOCK_BAD_MS => found.warn("clock", text, mend()),
-        _ => found.bad("clock", format!("{text}: no locks are set by such a clock"), mend()),
+        ms if ms <= CLOCK_FINE_MS => {
+            found.ok(check, format!("{of}this host and the server agree"));
+        }
+        ms if ms <= CLOCK_BAD_MS => found.warn(check, text, mend()),
+        _ => found.bad(check, format!("{text}: no locks are set by such a clock"), mend()),
     }
 }
 
@@ -172,53 +177,25 @@ fn bucket(
         ),
         None => found.note("versioning", "this credential may not see whether it is enabled"),
     }
+    default_retention(protection, needs, mender.default_retention(), found);
+}
+
+/// Whether what the bucket locks by itself can be pruned in time.
+pub(super) fn default_retention(
+    protection: &Protection,
+    needs: Needs,
+    mend: String,
+    found: &mut Examination,
+) {
     let shortest = days(needs.shortest);
     match &protection.default_retention {
         None => found.ok("default retention", "none: each write carries its own lock"),
         Some(rule) if retention_days(rule).is_some_and(|days| days > shortest) => found.warn(
             "default retention",
             format!("{rule}, longer than runs are kept ({shortest} days): leftovers can't be pruned for so long"),
-            mender.default_retention(),
+            mend,
         ),
         Some(rule) => found.ok("default retention", format!("{rule}; each write carries its own lock")),
-    }
-}
-
-/// What a container of Azure promises.
-fn container(
-    protection: &Protection,
-    policy: LockPolicy,
-    account: &str,
-    name: &str,
-    found: &mut Examination,
-) {
-    match (policy, protection.object_lock) {
-        (LockPolicy::None, _) => found.bad(
-            "immutability",
-            "lock = \"none\": nothing that is written is locked, so whoever may delete can delete it all",
-            "lock = \"compliance\"        # in keephold.toml, with version-level immutability".into(),
-        ),
-        (_, Some(false)) => found.bad(
-            "immutability",
-            "version-level immutability is not enabled on the container: backups are refused",
-            format!(
-                "az storage container-rm create --storage-account {account} --name {name} --enable-vlw"
-            ),
-        ),
-        (_, None) => found.note(
-            "immutability",
-            format!(
-                "not told ({}); the first write of each run is read back",
-                protection.notes.join("; ")
-            ),
-        ),
-        (LockPolicy::Governance, Some(true)) => found.ok(
-            "immutability",
-            "enabled; writes get unlocked policies, which a credential with a special right can remove",
-        ),
-        (LockPolicy::Compliance, Some(true)) => {
-            found.ok("immutability", "enabled; writes get locked policies, which nobody can remove");
-        }
     }
 }
 

@@ -125,7 +125,7 @@ pub async fn restore(
     let fetching = Task::spawn(async move {
         while let Some(plan) = planned.recv().await {
             let batch = match plan {
-                Ok(plan) => reader.fetch(&plan.extents).await.map(|fetched| (plan, fetched)),
+                Ok(plan) => reader.fetch_wanted(&plan.wanted).await.map(|fetched| (plan, fetched)),
                 Err(error) => Err(error),
             };
             let failed = batch.is_err();

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::content::{Content, Extent};
 use crate::error::Error;
 use crate::read::content::{BATCH_EXTENTS_MAX, HashCheck};
+use crate::read::fetch::Wanted;
 use crate::read::restore::RestoreSink;
 use crate::read::versions::concerns_object;
 use crate::read::{Selection, SnapshotReader};
@@ -31,7 +32,9 @@ pub(super) struct Plan {
     /// Entries that can't be restored.
     pub(super) broken: Vec<(Option<TreePath>, Error)>,
     /// Everything to be fetched.
-    pub(super) extents: Vec<Extent>,
+    pub(super) wanted: Wanted,
+    /// How many extents there are in all files, and how many bytes they cover, holes left out.
+    extents: usize,
     bytes: u64,
 }
 
@@ -41,8 +44,9 @@ pub(super) struct FilePart {
     pub(super) entry: Arc<Entry>,
     /// Set in the first part.
     pub(super) begin: Option<HashCheck>,
-    /// Where each extent goes.
-    pub(super) pieces: Vec<(u64, Extent)>,
+    /// Where it begins.
+    pub(super) start: u64,
+    pub(super) extents: Vec<Extent>,
     pub(super) end: PartEnd,
 }
 
@@ -79,8 +83,8 @@ impl Plan {
     }
 
     fn is_full(&self, batch_bytes: usize) -> bool {
-        self.bytes >= batch_bytes as u64
-            || self.extents.len() >= BATCH_EXTENTS_MAX
+        self.bytes.max(self.wanted.bytes()) >= batch_bytes as u64
+            || self.extents >= BATCH_EXTENTS_MAX
             || self.entries() >= BATCH_ENTRIES_MAX
     }
 }
@@ -151,21 +155,22 @@ impl Planner {
             return Ok(());
         }
         let entry = Arc::new(entry);
-        let mut extents = self.reader.extents(content);
+        let mut all = self.reader.extents(content);
         let (mut offset, mut begin) = (0, Some(HashCheck::new(content)));
         loop {
-            let mut pieces = Vec::new();
+            let (start, mut extents) = (offset, Vec::new());
             let end = loop {
-                match extents.next().await {
+                match all.next().await {
                     None => break PartEnd::Whole,
                     Some(Ok(extent)) => {
-                        pieces.push((offset, extent));
+                        self.plan.wanted.add(&extent);
                         offset += extent.length();
                         if extent.blob().is_some() {
                             self.plan.bytes += extent.length();
                         }
                         // Holes count too: a list of nothing else must not grow without end.
-                        self.plan.extents.push(extent);
+                        self.plan.extents += 1;
+                        extents.push(extent);
                     }
                     Some(Err(error)) => break PartEnd::Broken(error),
                 }
@@ -174,7 +179,8 @@ impl Planner {
                 }
             };
             let goes_on = matches!(end, PartEnd::GoesOn);
-            let part = FilePart { entry: Arc::clone(&entry), begin: begin.take(), pieces, end };
+            let (entry, begin) = (Arc::clone(&entry), begin.take());
+            let part = FilePart { entry, begin, start, extents, end };
             self.plan.files.push(part);
             if !goes_on {
                 return Ok(());

@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::Error;
+use crate::content::Extent;
+use crate::read::Piece;
 use crate::read::content::HashCheck;
 use crate::read::fetch::Fetched;
+use crate::read::join::join;
 use crate::read::restore::plan::{FilePart, PartEnd, Plan};
 use crate::read::restore::{Failure, FileSink, RestoreSink, Restored, SinkError};
 use crate::tree::{Entry, TreePath};
@@ -119,7 +121,7 @@ impl Writing {
 
     /// Writes a part of a file; answers the file if it goes on.
     fn part(&self, part: FilePart, open: Option<OpenFile>, fetched: &Fetched) -> Option<OpenFile> {
-        let FilePart { entry, begin, pieces, end } = part;
+        let FilePart { entry, begin, start, extents, end } = part;
         let begun = match begin {
             None => open,
             Some(check) => match self.sink.file(&entry) {
@@ -131,7 +133,7 @@ impl Writing {
             },
         };
         let mut open = begun?;
-        let written = self.write(&mut open, &pieces, fetched).and_then(|()| match end {
+        let written = self.write(&mut open, start, &extents, fetched).and_then(|()| match end {
             PartEnd::GoesOn => Ok(Some(open)),
             PartEnd::Broken(error) => Err(error.into()),
             PartEnd::Whole => {
@@ -151,21 +153,25 @@ impl Writing {
     fn write(
         &self,
         open: &mut OpenFile,
-        pieces: &[(u64, crate::content::Extent)],
+        mut offset: u64,
+        extents: &[Extent],
         fetched: &Fetched,
     ) -> Result<(), Failure> {
-        for (offset, extent) in pieces {
-            let data = fetched.extent(extent).map_err(|error: Error| Failure::from(error))?;
-            match data {
-                Some(bytes) => {
+        join(extents.iter(), fetched, |piece| {
+            match piece {
+                Piece::Data(bytes) => {
                     open.check.update(&bytes);
-                    open.sink.write_at(*offset, &bytes).map_err(Failure::Sink)?;
+                    open.sink.write_at(offset, &bytes).map_err(Failure::Sink)?;
+                    offset += bytes.len() as u64;
                     self.counts.bytes.fetch_add(bytes.len() as u64, Relaxed);
                 }
-                None => open.sink.hole(*offset, extent.length()).map_err(Failure::Sink)?,
+                Piece::Hole(length) => {
+                    open.sink.hole(offset, length).map_err(Failure::Sink)?;
+                    offset += length;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -181,7 +187,7 @@ fn units(parts: Vec<FilePart>) -> Vec<Vec<FilePart>> {
         let together = units.last().and_then(|unit| unit.last()).is_some_and(|last| {
             bytes < UNIT_BYTES && folder(&last.entry.path) == folder(&part.entry.path)
         });
-        let more: u64 = part.pieces.iter().filter_map(|(_, e)| e.blob().map(|_| e.length())).sum();
+        let more: u64 = part.extents.iter().filter_map(|e| e.blob().map(|_| e.length())).sum();
         match units.last_mut().filter(|_| together) {
             Some(unit) => {
                 bytes += more;

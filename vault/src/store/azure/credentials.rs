@@ -3,21 +3,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
+use object_store::StaticCredentialProvider;
 use object_store::azure::{
     AzureAccessKey, AzureConfigKey, AzureCredential, AzureCredentialProvider,
     MicrosoftAzureBuilder, split_sas,
 };
-use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
 use crate::store::StoreError;
-use crate::store::http::chain;
+use crate::store::http::{FIND_TIMEOUT, chain, fetched, few_tries, is_visible, short_waits};
 use crate::store::open::Env;
-use crate::store::target::{Secret, TargetOptions};
-
-/// How long finding a credential may take in all.
-const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::store::target::TargetOptions;
 
 /// A credential's source, and a description of it for messages.
 #[derive(Clone)]
@@ -48,7 +44,7 @@ impl Credentials {
         let made = |provider, described| Self { provider, described, target: target.to_owned() };
         let env = |name: &str| env(name).filter(|v| !v.trim().is_empty());
 
-        if let Some(secret) = from_options(options).map_err(none)? {
+        if let Some(secret) = options.secret().map_err(none)? {
             let provider = fixed(secret.expose()).map_err(none)?;
             return Ok(made(provider, "the secret in the settings"));
         }
@@ -89,12 +85,7 @@ impl Credentials {
             target: self.target.clone(),
             detail: format!("{} gave none: {detail}", self.described),
         };
-        let found = tokio::time::timeout(FIND_TIMEOUT, self.provider.get_credential()).await;
-        let credential = match found {
-            Ok(Ok(credential)) => credential,
-            Ok(Err(e)) => return Err(none(chain(&e))),
-            Err(_) => return Err(none(format!("no answer within {} s", FIND_TIMEOUT.as_secs()))),
-        };
+        let credential = fetched(self.provider.as_ref(), FIND_TIMEOUT).await.map_err(none)?;
         // It becomes a header, and the signer beneath would panic on what can't be in one.
         match credential.as_ref() {
             AzureCredential::BearerToken(token) if !is_visible(token) => {
@@ -102,20 +93,6 @@ impl Credentials {
             }
             _ => Ok(credential),
         }
-    }
-}
-
-fn is_visible(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| (0x21..0x7f).contains(&b))
-}
-
-fn from_options(options: &TargetOptions) -> Result<Option<Secret>, String> {
-    match (&options.secret_access_key, &options.secret_file) {
-        (Some(secret), _) => Ok(Some(secret.clone())),
-        (None, Some(path)) => std::fs::read_to_string(path)
-            .map(|text| Some(Secret::new(text)))
-            .map_err(|e| format!("secret_file {} can't be read: {e}", path.display())),
-        (None, None) => Ok(None),
     }
 }
 
@@ -142,22 +119,14 @@ fn tokens(account: &str) -> MicrosoftAzureBuilder {
     MicrosoftAzureBuilder::new()
         .with_account(account)
         .with_container_name("unused")
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: 2,
-            retry_timeout: Duration::from_secs(5),
-        })
-        .with_client_options(
-            ClientOptions::new()
-                .with_allow_http(true)
-                .with_timeout(Duration::from_secs(5))
-                .with_connect_timeout(Duration::from_secs(2)),
-        )
+        .with_retry(few_tries())
+        .with_client_options(short_waits().with_allow_http(true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::target::Secret;
 
     fn find(secret: &str) -> Result<Credentials, StoreError> {
         let options =

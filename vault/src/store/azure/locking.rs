@@ -1,7 +1,5 @@
 //! Version-level immutability as Azure spells it: headers, and what a container tells about itself.
 
-use jiff::Timestamp;
-
 use super::client::Client;
 use super::refusal::Refusal;
 use crate::store::http::{self, Answer, Call, Node};
@@ -86,10 +84,4 @@ impl Container {
         }
         Err(refusal.error(&client.target, &call.action, "the container"))
     }
-}
-
-/// The end of a lock that was asked for and what was found, for messages.
-pub(super) fn described(lock: Option<Lock>) -> String {
-    let until = |until: Timestamp| format!("until {until}");
-    lock.map_or_else(|| "none".into(), |l| format!("{} {}", word(l.mode), until(l.until)))
 }

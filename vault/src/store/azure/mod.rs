@@ -9,24 +9,24 @@ mod refusal;
 mod write;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use self::client::{Azure, Client};
 use self::credentials::Credentials;
 use self::locking::Container;
 use self::refusal::Refusal;
-use super::http::{self, Answer, Call, Endpoint, HIDDEN};
+use super::http::{self, Answer, Call, Endpoint, Guard, HIDDEN, Locked, Proof, named};
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
     Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store, StoreError,
-    Stored, Strength, Version, VersionId,
+    Stored, Version, VersionId,
 };
 
 /// What refusing a container without locks is called.
@@ -41,10 +41,7 @@ pub(super) struct AzureStore {
     policy: LockPolicy,
     /// What the container tells of itself, asked before the first locked write.
     container: OnceCell<Container>,
-    /// Whether a lock has been read back.
-    proven: AtomicBool,
-    /// Whether a written lock could not be read back.
-    unkept: AtomicBool,
+    proof: Proof,
     /// Whether writes were answered with versions: 0 not known, 1 no, 2 yes.
     versions: AtomicU8,
 }
@@ -62,17 +59,7 @@ impl AzureStore {
         let TargetUrl::Azure { account, container, prefix } = url else {
             return Err(StoreError::Config { detail: format!("{url} is not in a container") });
         };
-        for (name, set) in [
-            ("access_key_id", options.access_key_id.is_some()),
-            ("profile", options.profile.is_some()),
-            ("region", options.region.is_some()),
-        ] {
-            if set {
-                return Err(StoreError::Config {
-                    detail: format!("`{name}` means nothing for az://: remove it"),
-                });
-            }
-        }
+        options.refuse_amazon_s("az")?;
         let target = url.to_string();
         let own = format!("https://{account}.blob.core.windows.net");
         let endpoint = options.endpoint.as_deref().unwrap_or(&own);
@@ -84,8 +71,7 @@ impl AzureStore {
             root: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             policy: options.lock,
             container: OnceCell::new(),
-            proven: AtomicBool::new(false),
-            unkept: AtomicBool::new(false),
+            proof: Proof::default(),
             versions: AtomicU8::new(0),
         })
     }
@@ -111,12 +97,6 @@ impl AzureStore {
         version.map(|v| VersionId(v.to_owned()))
     }
 
-    /// The time by the service's clock.
-    fn service_time(&self) -> Timestamp {
-        let offset = SignedDuration::from_millis(self.client.clock.offset_ms().unwrap_or(0));
-        Timestamp::now().checked_add(offset).unwrap_or_else(|_| Timestamp::now())
-    }
-
     /// The properties of one version, as headers.
     async fn look(
         &self,
@@ -127,6 +107,24 @@ impl AzureStore {
         let path = self.path(key);
         let call = Call::new("HEAD", Some(&path), action, &named(key, version));
         self.send(&of_version(call, version)).await
+    }
+
+    /// The request that puts `lock` (`None`: no lock) in the place of the one that there is.
+    fn relock<'a>(
+        &self,
+        path: &'a str,
+        what: &str,
+        version: Option<&VersionId>,
+        lock: Option<Lock>,
+    ) -> Call<'a> {
+        let method = if lock.is_some() { "PUT" } else { "DELETE" };
+        let call = Call::new(method, Some(path), "change the lock of", what)
+            .query("comp", "immutabilityPolicies");
+        let call = of_version(call, version);
+        match lock {
+            Some(lock) => locking::with_lock(call, lock),
+            None => call,
+        }
     }
 
     async fn delete_version(
@@ -154,11 +152,6 @@ impl AzureStore {
         }
         Err(self.error(&call, &refusal))
     }
-}
-
-/// A key with its version, for messages.
-fn named(key: &ObjectKey, version: Option<&VersionId>) -> String {
-    version.map_or_else(|| key.to_string(), |v| format!("{key} (version {v})"))
 }
 
 fn of_version<'a>(call: Call<'a>, version: Option<&VersionId>) -> Call<'a> {
@@ -241,7 +234,7 @@ impl Store for AzureStore {
             Err(e) => return Err(e),
         };
         if held.is_some() {
-            self.proven.store(true, Ordering::Relaxed);
+            self.proof.see();
         }
         Ok(held)
     }
@@ -252,74 +245,13 @@ impl Store for AzureStore {
         version: Option<&VersionId>,
         until: Timestamp,
     ) -> Result<Option<Lock>, StoreError> {
-        let Some(mode) = http::mode_of(self.policy) else {
-            return Ok(None);
-        };
-        let Some(version) = version else {
-            return Err(StoreError::Config {
-                detail: format!(
-                    "the lock of {key} can't be extended without naming the version that was stored"
-                ),
-            });
-        };
-        self.client.clock.check(&self.client.target)?;
-        let asked = Lock { mode, until: http::whole_seconds(until) };
-        // Unlike S3, the service lets who may set a policy shorten one that isn't locked: without knowing what there
-        // is, nothing is set.
-        let held = self.retention(key, Some(version)).await?;
-        if let Some(held) = held.filter(|held| http::covers(*held, asked)) {
-            return Ok(Some(held));
-        }
-        let lock = held.map_or(asked, |held| Lock {
-            mode: http::stronger(held.mode, mode),
-            until: held.until.max(asked.until),
-        });
-        let path = self.path(key);
-        let call = Call::new("PUT", Some(&path), "extend the lock of", &named(key, Some(version)))
-            .query("comp", "immutabilityPolicies");
-        let call = locking::with_lock(of_version(call, Some(version)), lock);
-        let answer = self.client.send(&call).await?;
-        if !answer.is_success() {
-            let refusal = Refusal::of(&answer);
-            return Err(match refusal.status {
-                405 | 501 => self.unprotected(refusal.words()),
-                _ => self.error(&call, &refusal),
-            });
-        }
-        match locking::lock_in_headers(&answer) {
-            Some(set) if http::covers(set, lock) => Ok(Some(set)),
-            set => Err(self.unkept(key, Some(version), lock, set)),
-        }
+        http::extended(self, key, version, until).await
     }
 
     async fn protection(&self) -> Result<Protection, StoreError> {
         let container = Container::ask(&self.client).await?;
         let mut notes: Vec<String> = container.note.clone().into_iter().collect();
-        let proven = self.proven.load(Ordering::Relaxed);
-        let strength = match (self.policy, container.locks) {
-            (LockPolicy::None, _) => {
-                notes.push("lock = \"none\": nothing that is written is locked".into());
-                Strength::None
-            }
-            (_, Some(false)) => {
-                notes.push(format!("{UNLOCKABLE}: writes that ask for a lock are refused"));
-                Strength::None
-            }
-            _ if self.unkept.load(Ordering::Relaxed) => {
-                notes.push("a lock that was written could not be read back".into());
-                Strength::None
-            }
-            (_, None) if !proven => {
-                notes.push(
-                    "the container doesn't tell whether it has version-level immutability, and no lock was read \
-                     back yet: it is not called immutable"
-                        .into(),
-                );
-                Strength::Advisory
-            }
-            (LockPolicy::Compliance, _) => Strength::Compliance,
-            (LockPolicy::Governance, _) => Strength::Governance,
-        };
+        let strength = self.proof.strength(self.policy, container.locks, UNLOCKABLE, &mut notes);
         Ok(Protection {
             strength,
             versioning: match self.versions.load(Ordering::Relaxed) {
@@ -348,6 +280,34 @@ impl Store for AzureStore {
 }
 
 #[async_trait]
+impl Locked for AzureStore {
+    fn guard(&self) -> Guard<'_> {
+        let Self { policy, proof, client, .. } = self;
+        Guard { policy: *policy, proof, clock: &client.clock, word: locking::word }
+    }
+
+    async fn set_lock(
+        &self,
+        key: &ObjectKey,
+        version: &VersionId,
+        _held: Option<Lock>,
+        lock: Lock,
+    ) -> Result<Option<Lock>, StoreError> {
+        let path = self.path(key);
+        let call = self.relock(&path, &named(key, Some(version)), Some(version), Some(lock));
+        let answer = self.client.send(&call).await?;
+        if !answer.is_success() {
+            let refusal = Refusal::of(&answer);
+            return Err(match refusal.status {
+                405 | 501 => self.unprotected(refusal.words()),
+                _ => self.error(&call, &refusal),
+            });
+        }
+        Ok(locking::lock_in_headers(&answer))
+    }
+}
+
+#[async_trait]
 impl Prune for AzureStore {
     async fn delete(&self, key: &ObjectKey, version: Option<&VersionId>) -> Result<(), StoreError> {
         // It is nothing that is stored: it goes with the last version.
@@ -365,7 +325,7 @@ impl Prune for AzureStore {
         let looked = self.look(key, version, "look at").await;
         if let Ok(answer) = &looked
             && let Some(lock) = locking::lock_in_headers(answer)
-            && lock.until > self.service_time()
+            && lock.until > self.client.clock.now()
         {
             return Err(StoreError::Locked { what: named(key, version), until: lock.until });
         }

@@ -1,12 +1,12 @@
 //! Attacks on a canary's lock, as Azure's requests. The service has no header that claims a right to lift locks: a
-//! policy in the mode 'unlocked' is lifted by whoever may set it, so `bypass` changes nothing here.
+//! policy in the mode 'unlocked' is lifted by whoever may set it, and a deletion that bypasses governance lifts it first.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::refusal::Refusal;
-use super::{AzureStore, locking, named, of_version};
-use crate::store::http::{Call, Sums};
+use super::{AzureStore, of_version};
+use crate::store::http::{self, Call, Sums, named};
 use crate::store::probe::{Answer, Attack, Probe, only_canaries};
 use crate::store::{Lock, ObjectKey, StoreError, VersionId};
 
@@ -38,7 +38,13 @@ impl Probe for AzureStore {
         let what = named(key, version);
         let sums;
         let call = match attack {
-            Attack::Delete { .. } => {
+            Attack::Delete { bypass } => {
+                if bypass {
+                    let lift = self.client.send(&self.relock(&path, &what, version, None)).await?;
+                    if !lift.is_success() {
+                        return Ok(told(&lift));
+                    }
+                }
                 // A current version is refused for being that, lock or no lock, which would prove nothing.
                 let looked = self.look(key, version, "look at").await?;
                 if looked.header("x-ms-is-current-version") == Some("true") {
@@ -47,16 +53,7 @@ impl Probe for AzureStore {
                 }
                 of_version(Call::new("DELETE", Some(&path), "delete", &what), version)
             }
-            Attack::Relock { lock, .. } => {
-                let method = if lock.is_some() { "PUT" } else { "DELETE" };
-                let call = Call::new(method, Some(&path), "change the lock of", &what)
-                    .query("comp", "immutabilityPolicies");
-                let call = of_version(call, version);
-                match lock {
-                    Some(lock) => locking::with_lock(call, lock),
-                    None => call,
-                }
-            }
+            Attack::Relock { lock, .. } => self.relock(&path, &what, version, lock),
             Attack::Overwrite => {
                 let body = Bytes::from_static(b"written over the canary\n");
                 sums = Sums::now(&body);
@@ -66,13 +63,16 @@ impl Probe for AzureStore {
             }
             Attack::Hide => Call::new("DELETE", Some(&path), "hide", key.as_str()),
         };
-        let answer = self.client.send(&call).await?;
-        if answer.is_success() {
-            return Ok(Answer::Accepted);
-        }
-        let refusal = Refusal::of(&answer);
-        let words = format!("HTTP {}, {}", refusal.status, refusal.words());
-        let refused = refusal.is_denied() || refusal.is_immutable();
-        Ok(if refused { Answer::Refused(words) } else { Answer::Failed(words) })
+        Ok(told(&self.client.send(&call).await?))
     }
+}
+
+fn told(answer: &http::Answer) -> Answer {
+    if answer.is_success() {
+        return Answer::Accepted;
+    }
+    let refusal = Refusal::of(answer);
+    let words = format!("HTTP {}, {}", refusal.status, refusal.words());
+    let refused = refusal.is_denied() || refusal.is_immutable();
+    if refused { Answer::Refused(words) } else { Answer::Failed(words) }
 }

@@ -1,15 +1,13 @@
 //! Writing one object with its lock, and finding out what became of a write whose answer was lost.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::locking::{self, Container};
 use super::refusal::Refusal;
-use super::{AzureStore, UNLOCKABLE, named};
+use super::{AzureStore, UNLOCKABLE};
 use crate::store::http::{self, Answer, Call, Sums};
-use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
+use crate::store::{Lock, ObjectKey, StoreError, Stored};
 
 impl AzureStore {
     /// Stores an object; see [`Store::put`](crate::store::Store::put).
@@ -19,8 +17,7 @@ impl AzureStore {
         body: Bytes,
         retain_until: Timestamp,
     ) -> Result<Stored, StoreError> {
-        let lock = http::mode_of(self.policy)
-            .map(|mode| Lock { mode, until: http::whole_seconds(retain_until) });
+        let lock = http::lock_for(self.policy, retain_until);
         if lock.is_some() {
             let container = self.container.get_or_try_init(|| Container::ask(&self.client)).await?;
             if container.locks == Some(false) {
@@ -47,7 +44,7 @@ impl AzureStore {
         }
         let version = self.version_in(&answer);
         if let Some(lock) = lock {
-            self.prove(key, version.as_ref(), lock).await?;
+            http::prove(self, key, version.as_ref(), lock).await?;
         }
         Ok(Stored { key: key.clone(), version, lock })
     }
@@ -84,49 +81,6 @@ impl AzureStore {
 
     pub(super) fn unprotected(&self, detail: String) -> StoreError {
         StoreError::Unprotected { target: self.client.target.clone(), detail }
-    }
-
-    /// The error for a lock that was accepted and isn't there.
-    pub(super) fn unkept(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        asked: Lock,
-        found: Option<Lock>,
-    ) -> StoreError {
-        self.unprotected(format!(
-            "{} was to be {}, but the lock read back is {}",
-            named(key, version),
-            locking::described(Some(asked)),
-            locking::described(found)
-        ))
-    }
-
-    /// Reads the first lock back: Azurite, and who knows which others, accept the headers and keep nothing. A lock
-    /// that this credential may not see counts as none.
-    async fn prove(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        asked: Lock,
-    ) -> Result<(), StoreError> {
-        if version.is_some() && self.proven.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let error = match self.retention(key, version).await {
-            _ if version.is_none() => self.unprotected(format!(
-                "{key} was stored without a version, so no lock can be extended or read by it"
-            )),
-            Ok(Some(held)) if http::covers(held, asked) => return Ok(()),
-            Ok(held) => self.unkept(key, version, asked, held),
-            Err(StoreError::Denied { detail, .. }) => self.unprotected(format!(
-                "the lock of {key} can't be read back, and what can't be read isn't called locked: {detail}"
-            )),
-            Err(e) => return Err(e),
-        };
-        self.unkept.store(true, Ordering::Relaxed);
-        self.proven.store(false, Ordering::Relaxed);
-        Err(error)
     }
 
     /// Takes an object that is there already for the one to be written, if it has the same bytes, and sees to it

@@ -30,6 +30,8 @@ pub(in crate::store) struct Call<'a> {
     pub(in crate::store) query: Vec<(&'static str, String)>,
     pub(in crate::store) headers: Vec<(&'static str, String)>,
     pub(in crate::store) body: Bytes,
+    /// What stands before and after the body, where a service wants it in a document of several parts.
+    pub(in crate::store) around: Option<(Bytes, Bytes)>,
     /// The body's checksums, if it has a body.
     pub(in crate::store) sums: Option<&'a Sums>,
     /// Longest answer to accept.
@@ -55,6 +57,7 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             headers: Vec::new(),
             body: Bytes::new(),
+            around: None,
             sums: None,
             answer_max: DOCUMENT_LEN_MAX,
             expected: 0,
@@ -85,6 +88,13 @@ impl<'a> Call<'a> {
         self.body = body;
         self.sums = Some(sums);
         self.header("content-md5", sums.md5_base64())
+    }
+
+    /// Gives it a body as one part of a document, whose other parts are `before` and `after` it.
+    pub(in crate::store) fn part(mut self, before: String, body: Bytes, after: String) -> Self {
+        self.body = body;
+        self.around = Some((before.into(), after.into()));
+        self
     }
 
     /// How long one attempt may take.

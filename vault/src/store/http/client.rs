@@ -14,8 +14,10 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use object_store::client::{HttpClient, HttpConnector as _, HttpRequest, ReqwestConnector};
-use object_store::{Certificate, ClientOptions};
+use object_store::client::{
+    HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, ReqwestConnector,
+};
+use object_store::{Certificate, ClientOptions, PutPayload};
 
 use super::call::{Answer, Call, DOCUMENT_LEN_MAX, FIRST_CONTACT};
 use super::clock::Clock;
@@ -73,7 +75,12 @@ pub(in crate::store) fn request(
     target: &str,
 ) -> Result<HttpRequest, StoreError> {
     let odd = |what: &str| unwritable(call, what, target);
-    let mut request = HttpRequest::new(call.body.clone().into());
+    let body: HttpRequestBody = match call.around.clone() {
+        None => call.body.clone().into(),
+        Some((before, after)) => PutPayload::from_iter([before, call.body.clone(), after]).into(),
+    };
+    let length = body.content_length();
+    let mut request = HttpRequest::new(body);
     *request.method_mut() = call.method.parse().map_err(|_| odd("method"))?;
     *request.uri_mut() = url.parse().map_err(|_| odd("address"))?;
     for (name, value) in &call.headers {
@@ -81,8 +88,7 @@ pub(in crate::store) fn request(
     }
     if matches!(call.method, "PUT" | "POST" | "PATCH") {
         // The HTTP client leaves it out for an empty body, which some servers refuse then.
-        let length = call.body.len().to_string();
-        request.headers_mut().insert("content-length", length.parse().map_err(|_| odd("length"))?);
+        request.headers_mut().insert("content-length", length.into());
     }
     Ok(request)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::store::StoreError;
 
@@ -40,6 +40,12 @@ impl Clock {
     /// Server less host, in milliseconds.
     pub(in crate::store) fn offset_ms(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms > UNREADABLE)
+    }
+
+    /// The time by the server's clock, as far as it is known.
+    pub(in crate::store) fn now(&self) -> Timestamp {
+        let offset = SignedDuration::from_millis(self.offset_ms().unwrap_or(0));
+        Timestamp::now().checked_add(offset).unwrap_or_else(|_| Timestamp::now())
     }
 
     /// Refuses to go on where the clocks differ too much, or can't be compared.

@@ -35,41 +35,28 @@ impl Endpoint {
             };
             return Ok(Self { base });
         };
-        let wrong =
-            |why: &str| StoreError::Config { detail: format!("endpoint `{endpoint}` {why}") };
-        let Ok(url) = url::Url::parse(endpoint) else {
-            return Err(wrong("isn't a URL: write https://host or https://host:port"));
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(StoreError::Config {
-                detail: "credentials don't belong in `endpoint`: use a profile or the environment"
-                    .into(),
-            });
-        }
-        match url.scheme() {
-            "https" => {}
-            "http" if allow_http => {}
-            "http" => return Err(wrong("isn't encrypted: use https://, or set allow_http = true")),
-            _ => return Err(wrong("must begin with https://")),
-        }
-        let Some(host) = url.host_str().filter(|h| !h.is_empty()) else {
-            return Err(wrong("names no host"));
-        };
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("may not have a `?` or `#`"));
-        }
-        let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
-        let path = url.path().trim_end_matches('/');
-        let scheme = url.scheme();
+        let (scheme, place) = checked(endpoint, allow_http)?;
         let base = if path_style.unwrap_or(true) {
-            format!("{scheme}://{host}{port}{path}/{bucket}")
+            format!("{scheme}://{place}/{bucket}")
         } else {
-            format!("{scheme}://{bucket}.{host}{port}{path}")
+            format!("{scheme}://{bucket}.{place}")
         };
         Ok(Self { base })
     }
 
-    /// The address that requests go to, with the bucket in it.
+    /// The address of a service whose requests name the bucket in their paths.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(in crate::store) fn of_service(
+        endpoint: &str,
+        allow_http: bool,
+    ) -> Result<Self, StoreError> {
+        let (scheme, place) = checked(endpoint, allow_http)?;
+        Ok(Self { base: format!("{scheme}://{place}") })
+    }
+
+    /// The address that requests go to, with the bucket in it where it belongs to the address.
     pub(in crate::store) fn base(&self) -> &str {
         &self.base
     }
@@ -83,14 +70,57 @@ impl Endpoint {
     pub(in crate::store) fn below(&self, path: &str, query: &[(&str, String)]) -> String {
         let mut url = self.base.clone();
         encode_into(&mut url, path, true);
-        for (i, (name, value)) in query.iter().enumerate() {
-            url.push(if i == 0 { '?' } else { '&' });
-            encode_into(&mut url, name, false);
-            url.push('=');
-            encode_into(&mut url, value, false);
-        }
-        url
+        with_query(url, query)
     }
+
+    /// The address of a path given by its components, slashes in which are no slashes of the path.
+    pub(in crate::store) fn joined(&self, components: &[&str], query: &[(&str, String)]) -> String {
+        let mut url = self.base.clone();
+        for component in components {
+            url.push('/');
+            encode_into(&mut url, component, false);
+        }
+        with_query(url, query)
+    }
+}
+
+fn with_query(mut url: String, query: &[(&str, String)]) -> String {
+    for (i, (name, value)) in query.iter().enumerate() {
+        url.push(if i == 0 { '?' } else { '&' });
+        encode_into(&mut url, name, false);
+        url.push('=');
+        encode_into(&mut url, value, false);
+    }
+    url
+}
+
+/// An endpoint's scheme, and its host with port and path, without a slash at its end.
+fn checked(endpoint: &str, allow_http: bool) -> Result<(String, String), StoreError> {
+    let wrong = |why: &str| StoreError::Config { detail: format!("endpoint `{endpoint}` {why}") };
+    let Ok(url) = url::Url::parse(endpoint) else {
+        return Err(wrong("isn't a URL: write https://host or https://host:port"));
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(StoreError::Config {
+            detail: "credentials don't belong in `endpoint`: use a profile or the environment"
+                .into(),
+        });
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_http => {}
+        "http" => return Err(wrong("isn't encrypted: use https://, or set allow_http = true")),
+        _ => return Err(wrong("must begin with https://")),
+    }
+    let Some(host) = url.host_str().filter(|h| !h.is_empty()) else {
+        return Err(wrong("names no host"));
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("may not have a `?` or `#`"));
+    }
+    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+    let path = url.path().trim_end_matches('/');
+    Ok((url.scheme().to_owned(), format!("{host}{port}{path}")))
 }
 
 /// Percent-encodes as signatures of version 4 want it: everything but unreserved characters.
@@ -165,6 +195,8 @@ mod tests {
             &[("versionId", "x+/=".into()), ("retention", String::new())],
         );
         assert_eq!(url, "https://h/b/p/a%3Db%2Bc%25d%40e?versionId=x%2B%2F%3D&retention=");
+        let within = Endpoint::of_service("https://h/x/", false).unwrap();
+        assert_eq!(within.joined(&["b", "o", "p/a b"], &[]), "https://h/x/b/o/p%2Fa%20b");
         assert_eq!(decode("p/a%3Db%2Bc%25d%40e").as_deref(), Some("p/a=b+c%d@e"));
         assert_eq!(decode("a%2"), None);
     }

@@ -1,19 +1,24 @@
 //! What the services that are reached by HTTP share: the way of a request, the server's clock, checksums, addresses,
-//! small XML documents, and putting the versions of a key in order.
+//! credentials that are fetched, small XML documents, proving and extending locks, and putting the versions of a key in
+//! order.
 
 mod call;
 mod client;
 mod clock;
 mod endpoint;
+mod locked;
 mod sums;
+mod token;
 mod versions;
 mod xml;
 
 pub(super) use call::{Answer, Call};
 pub(super) use client::{Client, Judgement, Service, chain, request, unwritable};
-pub(super) use clock::check_offset;
+pub(super) use clock::{Clock, check_offset};
 pub(super) use endpoint::{Endpoint, decode};
+pub(super) use locked::{Guard, Locked, Proof, extended, prove};
 pub(super) use sums::Sums;
+pub(super) use token::{FIND_TIMEOUT, fetched, few_tries, is_visible, short_waits};
 pub(super) use versions::{HIDDEN, by_key};
 pub(super) use xml::Node;
 
@@ -58,6 +63,11 @@ pub(super) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp())
 }
 
+/// A key with its version, for messages.
+pub(super) fn named(key: &ObjectKey, version: Option<&VersionId>) -> String {
+    version.map_or_else(|| key.to_string(), |v| format!("{key} (version {v})"))
+}
+
 /// The mode that a policy's writes carry; `None` for no lock.
 pub(super) fn mode_of(policy: LockPolicy) -> Option<LockMode> {
     match policy {
@@ -65,6 +75,11 @@ pub(super) fn mode_of(policy: LockPolicy) -> Option<LockMode> {
         LockPolicy::Governance => Some(LockMode::Governance),
         LockPolicy::None => None,
     }
+}
+
+/// The lock that a write gets; `None` where a policy wants none.
+pub(super) fn lock_for(policy: LockPolicy, until: Timestamp) -> Option<Lock> {
+    mode_of(policy).map(|mode| Lock { mode, until: whole_seconds(until) })
 }
 
 /// The end of a lock in whole seconds, rounded up: servers keep no less than they are asked for, but no more.

@@ -12,19 +12,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
-use object_store::{
-    BackoffConfig, ClientOptions, CredentialProvider, RetryConfig, StaticCredentialProvider,
-};
+use object_store::{CredentialProvider, StaticCredentialProvider};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::profile::Profile;
 use crate::store::StoreError;
+use crate::store::http::{FIND_TIMEOUT, chain, fetched, few_tries, is_visible, short_waits};
 use crate::store::open::Env;
 use crate::store::target::TargetOptions;
-
-/// How long finding a credential may take in all.
-const FIND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a `credential_process` may take: it may have to ask a server, or a hardware key.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -174,30 +170,18 @@ impl Credentials {
                 self.described
             ),
         };
-        match tokio::time::timeout(self.timeout, self.provider.get_credential()).await {
-            Ok(Ok(credential)) => {
-                check(&credential).map_err(none)?;
-                Ok(credential)
-            }
-            Ok(Err(e)) => Err(none(crate::store::http::chain(&e))),
-            Err(_) => Err(none(format!("no answer within {} s", self.timeout.as_secs()))),
-        }
+        let credential = fetched(self.provider.as_ref(), self.timeout).await.map_err(none)?;
+        check(&credential).map_err(none)?;
+        Ok(credential)
     }
 }
 
 fn from_options(options: &TargetOptions) -> Result<Option<AwsCredentialProvider>, String> {
-    let secret = match (&options.secret_access_key, &options.secret_file) {
-        (Some(secret), _) => Some(secret.expose().to_owned()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| format!("secret_file {} can't be read: {e}", path.display()))?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
-    };
+    let secret = options.secret()?;
+    let secret = secret.as_ref().map(|secret| secret.expose().trim());
     let token = options.session_token.as_ref().map(crate::store::target::Secret::expose);
     match (&options.access_key_id, secret) {
-        (Some(id), Some(secret)) => fixed(id, &secret, token).map(Some),
+        (Some(id), Some(secret)) => fixed(id, secret, token).map(Some),
         (Some(_), None) => Err("access_key_id is set, but secret_file isn't".into()),
         (None, Some(_)) => Err("secret_file is set, but access_key_id isn't".into()),
         (None, None) => Ok(None),
@@ -232,8 +216,7 @@ fn fixed(id: &str, secret: &str, token: Option<&str>) -> Result<AwsCredentialPro
 
 /// Parts that become headers must be able to: the signer beneath would panic on them.
 fn check(credential: &AwsCredential) -> Result<(), String> {
-    let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| (0x21..0x7f).contains(&b));
-    if !visible(&credential.key_id) || !credential.token.as_deref().is_none_or(visible) {
+    if !is_visible(&credential.key_id) || !credential.token.as_deref().is_none_or(is_visible) {
         return Err(
             "the access key's id or the session token holds characters that can't be in one".into(),
         );
@@ -249,20 +232,12 @@ fn roles(region: &str) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_bucket_name("unused")
         .with_region(region)
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: 2,
-            retry_timeout: Duration::from_secs(5),
-        })
-        .with_client_options(
-            ClientOptions::new()
-                .with_timeout(Duration::from_secs(5))
-                .with_connect_timeout(Duration::from_secs(2)),
-        )
+        .with_retry(few_tries())
+        .with_client_options(short_waits())
 }
 
 fn build(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, String> {
-    let s3 = builder.build().map_err(|e| crate::store::http::chain(&e))?;
+    let s3 = builder.build().map_err(|e| chain(&e))?;
     Ok(Arc::clone(s3.credentials()))
 }
 

@@ -31,7 +31,7 @@ use super::{
     BucketSettings, Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
     StoreError, Stored, Strength, Version, VersionId,
 };
-use crate::store::http::{self, Answer, Call, Endpoint, Sums};
+use crate::store::http::{self, Answer, Call, Endpoint, Sums, named};
 
 /// A vault in a bucket.
 #[derive(Debug)]
@@ -147,11 +147,6 @@ impl S3Store {
             .body(document, &sums);
         self.send(&call).await.map(drop)
     }
-}
-
-/// A key with its version, for messages.
-fn named(key: &ObjectKey, version: Option<&VersionId>) -> String {
-    version.map_or_else(|| key.to_string(), |v| format!("{key} (version {v})"))
 }
 
 #[async_trait]

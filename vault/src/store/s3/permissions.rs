@@ -8,11 +8,11 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+use super::S3Store;
 use super::locking;
 use super::refusal::Refusal;
 use super::write::version_in;
-use super::{S3Store, named};
-use crate::store::http::{self, Answer, Call, Node, Sums};
+use crate::store::http::{self, Answer, Call, Node, Sums, named};
 use crate::store::{
     Lock, LockMode, LockPolicy, ObjectKey, Permissions, Right, Store as _, StoreError, Verdict,
 };

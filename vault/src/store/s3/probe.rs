@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::S3Store;
 use super::locking;
 use super::refusal::Refusal;
 use super::write::version_in;
-use super::{S3Store, named};
-use crate::store::http::{self, Call, Sums};
+use crate::store::http::{self, Call, Sums, named};
 use crate::store::probe::{Answer, Attack, Probe, only_canaries};
 use crate::store::{Lock, ObjectKey, StoreError, VersionId};
 

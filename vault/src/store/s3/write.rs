@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::S3Store;
 use super::locking::{self, BucketLock};
 use super::refusal::Refusal;
-use super::{S3Store, named};
-use crate::store::http::{self, Answer, Call, Node, Sums};
+use crate::store::http::{self, Answer, Call, Node, Sums, named};
 use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
 
 /// The version that an answer tells of; `None` where the bucket keeps none.
@@ -25,8 +25,7 @@ impl S3Store {
         body: Bytes,
         retain_until: Timestamp,
     ) -> Result<Stored, StoreError> {
-        let lock = http::mode_of(self.policy)
-            .map(|mode| Lock { mode, until: http::whole_seconds(retain_until) });
+        let lock = http::lock_for(self.policy, retain_until);
         if lock.is_some() {
             self.ensure_bucket_locks().await?;
             self.client.clock.check(&self.client.target)?;

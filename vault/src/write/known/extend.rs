@@ -46,8 +46,7 @@ impl Known {
                 .filter_map(|n| segment.packs.get(n as usize))
                 .chain([&segment.lock])
             {
-                let end =
-                    Timestamp::from_second(i64::from(lock.0) * 3600).unwrap_or(Timestamp::MIN);
+                let end = lock.end();
                 soonest = Some(soonest.map_or(end, |s| s.min(end)));
             }
             refs.push(SegmentRef {

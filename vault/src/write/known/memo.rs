@@ -52,7 +52,7 @@ pub(super) fn write_note(path: &Path, note: &impl serde::Serialize) -> Result<()
 }
 
 /// Writes a cache file under a temporary name, then renames it: what is found later is whole.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(in crate::write) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let suffix: [u8; 6] = crate::keys::random()?;
     let temp = path.with_file_name(format!(".tmp-{}", hex::encode(suffix)));
     fs::write(&temp, bytes).and_then(|()| fs::rename(&temp, path)).map_err(|e| {

@@ -12,7 +12,7 @@ use crate::store::{Listed, Lock, Prefix, Protection, Stored, Version, VersionId}
 
 /// A store that does something else than it should at one of its writes.
 #[derive(Debug)]
-struct Faulty {
+pub(super) struct Faulty {
     inner: Arc<MemoryStore>,
     /// Only writes below this prefix count.
     prefix: &'static str,
@@ -22,7 +22,7 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn over(inner: &Arc<MemoryStore>, prefix: &'static str, at: usize) -> Self {
+    pub(super) fn over(inner: &Arc<MemoryStore>, prefix: &'static str, at: usize) -> Self {
         Self { inner: inner.clone(), prefix, writes: AtomicUsize::new(0), at, panics: false }
     }
 }

@@ -73,7 +73,8 @@ pub struct Target {
 /// One setting of a bucket, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketSetting {
-    /// Its name: `versioning`, `object_lock`, `lifecycle`, `policy`, `public_access_block`, `acl`.
+    /// Its name: `versioning`, `object_lock`, `lifecycle`, `policy`, `public_access_block`, `acl`; on Google
+    /// `retention_policy` and `soft_delete` too.
     pub name: String,
     /// Whether it is set, and could be read.
     pub result: SettingResult,
