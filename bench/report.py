@@ -1,5 +1,7 @@
 """The Markdown of a benchmark's results."""
 
+import goals
+
 
 def median_of(rows, field, median):
     values = [row[field] for row in rows if field in row]
@@ -34,6 +36,10 @@ def markdown(about, figures, median):
               [[name, version, about["notes"].get(name, "")]
                for name, version in about["versions"].items()]),
     ]
+    head, body = goals.table(figures, median)
+    if body:
+        parts.append("## Goals\n\nOf this run alone; a ratio above 1 misses the goal.\n\n"
+                     + table(head, body))
     for case, changed in about["cases"].items():
         rows = [row for row in figures if row["case"] == case]
         parts.append(f"## {case}\n\nWall time · CPU seconds · peak resident memory; {changed}.")

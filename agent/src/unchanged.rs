@@ -7,6 +7,7 @@
 //! Layout: blocks of `length (u32 LE) ‖ BLAKE3 ‖ postcard entries`, ended by a block of length 0; beside it a file of
 //! the index segments that entries refer to by number. Memory holds these, and nothing for each pack.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ use serde::{Deserialize, Serialize};
 const BLOCK: usize = 256 * 1024;
 /// Longest block that is believed: one entry may be longer than a block.
 const BLOCK_MAX: u32 = 64 << 20;
+/// Bytes of a blob in the file of blobs: its id and its length.
+const TOLD: usize = BlobId::LEN + 4;
+/// How many blobs are looked up together, in memory of under 2 MiB.
+const LOOKED_UP: usize = 1 << 14;
 /// A file that changed so shortly before it was looked at could change again within the same tick of its clock.
 const RACY_S: i64 = 2;
 
@@ -302,7 +307,8 @@ impl Writer {
             block: vec![],
             at: 0,
         };
-        let mut ids = BufReader::with_capacity(1 << 18, File::open(&blobs)?);
+        let mut places =
+            Places { blobs: BufReader::new(File::open(&blobs)?), found: VecDeque::new() };
         let done = self.path.with_extension("new");
         let mut output = BufWriter::with_capacity(1 << 18, File::create(&done)?);
         let mut block = Vec::with_capacity(BLOCK + 4096);
@@ -311,12 +317,7 @@ impl Writer {
             if let Packs::Pending(count) = row.packs {
                 let mut packs: Vec<InPack> = Vec::new();
                 for _ in 0..count {
-                    let mut id = [0; BlobId::LEN];
-                    ids.read_exact(&mut id)?;
-                    let mut length = [0; 4];
-                    ids.read_exact(&mut length)?;
-                    let length = u64::from(u32::from_le_bytes(length));
-                    let handle = known.find(&BlobId::from_bytes(id))?;
+                    let (handle, length) = places.next(known)?;
                     match handle.and_then(|h| known.name(h)) {
                         Some((segment, pack)) => {
                             let place = (self.segments.number(segment), pack);
@@ -348,6 +349,45 @@ impl Writer {
         fs::rename(&done, &self.path)?;
         remove(&rows)?;
         remove(&blobs)?;
+        Ok(())
+    }
+}
+
+/// Where the blobs of a run lie, in the order in which they were told.
+struct Places {
+    blobs: BufReader<File>,
+    found: VecDeque<(Option<PackHandle>, u64)>,
+}
+
+impl Places {
+    /// The place of the next blob, and its length.
+    fn next(&mut self, known: &mut Known) -> Result<(Option<PackHandle>, u64)> {
+        if self.found.is_empty() {
+            self.look_up(known)?;
+        }
+        self.found.pop_front().context("the file of blobs ends before its time")
+    }
+
+    /// Looks the next blobs up, in the order of their ids: so each block of the tables that tell is read once.
+    fn look_up(&mut self, known: &mut Known) -> Result<()> {
+        let mut bytes = Vec::with_capacity(LOOKED_UP * TOLD);
+        self.blobs.by_ref().take((LOOKED_UP * TOLD) as u64).read_to_end(&mut bytes)?;
+        let told: Vec<_> = bytes
+            .as_chunks::<TOLD>()
+            .0
+            .iter()
+            .map(|[id @ .., a, b, c, d]| {
+                (BlobId::from_bytes(*id), u64::from(u32::from_le_bytes([*a, *b, *c, *d])))
+            })
+            .collect();
+        let mut order: Vec<_> = (0..told.len()).collect();
+        order.sort_unstable_by_key(|&n| told[n].0);
+        let mut found = vec![None; told.len()];
+        for n in order {
+            found[n] = known.find(&told[n].0)?;
+        }
+        self.found =
+            found.into_iter().zip(told).map(|(place, (_, length))| (place, length)).collect();
         Ok(())
     }
 }

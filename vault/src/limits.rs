@@ -9,8 +9,15 @@ pub const TREE_DEPTH_MAX: u8 = 12;
 
 /// Longest blob in bytes.
 pub const BLOB_LEN_MAX: u32 = 8 * MIB;
-/// A frame is closed once its blobs reach this many bytes.
+/// A frame of a long stream's blobs is closed once they reach this many bytes, and so is one of small files in a run
+/// that stores little.
 pub const FRAME_RAW_TARGET: usize = MIB as usize;
+/// A frame of small files is closed at this many bytes at the latest. Source code takes 3 to 6 % less than in frames
+/// of 1 MiB, at the same speed. At 4 MiB it would take as much less again, but a restore holds a dozen frames.
+pub const SMALL_FRAME_TARGET: usize = 2 * MIB as usize;
+/// A file up to this size is one blob, whole: what cutting it would save after a change is less than what a second
+/// blob costs in names, hashes and index.
+pub const SMALL_FILE_MAX: usize = 128 * 1024;
 /// Most bytes that a frame expands to: one longest blob on top of an almost full frame.
 pub const FRAME_RAW_MAX: u32 = BLOB_LEN_MAX + MIB;
 /// Most stored bytes of a frame: zstd's and sealing's overhead on data that doesn't shrink stay far below this.
@@ -42,7 +49,7 @@ pub const RECORD_BODY_MAX: u32 = 128 * MIB;
 pub const CONFIG_LEN_MAX: u64 = 64 * 1024;
 
 /// Tree nodes are cut where a path's hash says so, between these lengths in bytes.
-pub const NODE_LEN_MIN: usize = 16 * 1024;
+pub const NODE_LEN_MIN: usize = 4 * 1024;
 /// Longest tree node that a writer makes, but for one entry that is longer by itself.
 pub const NODE_LEN_MAX: usize = 256 * 1024;
 
@@ -51,3 +58,4 @@ const MIB: u32 = 1 << 20;
 const _: () = assert!(FRAME_STORED_MAX < PACK_LEN_MAX);
 const _: () = assert!(PACK_TARGET + (FRAME_STORED_MAX as usize) < PACK_LEN_MAX as usize);
 const _: () = assert!(NODE_LEN_MAX < BLOB_LEN_MAX as usize);
+const _: () = assert!(SMALL_FRAME_TARGET + SMALL_FILE_MAX <= FRAME_RAW_MAX as usize);

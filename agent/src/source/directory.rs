@@ -16,19 +16,17 @@ use keephold_files::meta::{LinkTracker, MetaReader, Names};
 use keephold_files::read::{FileReader, Piece, ReadError, read_small};
 use keephold_files::walk::{Options, Step, Walk, Walked};
 use keephold_files::{Base, Kind, Problem, ProblemKind};
-use keephold_vault::chunk::Chunker;
 use keephold_vault::ids::SegmentId;
 use keephold_vault::keys::BlobNamer;
+use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::record::{Level, SourceReport};
 use keephold_vault::tree::{Entry, EntryKind, Metadata, TreePath, TreeRoot};
-use keephold_vault::write::{ContentWriter, Prepared, Writer, prepare};
+use keephold_vault::write::{ContentWriter, Prepared, Writer};
 
 use crate::notes::Notes;
 use crate::source::{Counters, Stop, TreeWriter};
 use crate::unchanged::{self, Seen};
 
-/// Files up to this size are read whole by the readers; larger ones stream through the ingest thread.
-const SMALL_MAX: usize = 128 * 1024;
 /// How many entries are on their way between plan and ingest.
 const SLOTS: usize = 384;
 /// How much of a large file is read at once.
@@ -107,7 +105,7 @@ pub(crate) fn backup(
     let base = Base::host().context("the file system's root can't be opened")?;
     let Lists { before, after } = lists;
     let segments = before.segments();
-    let (chunker, namer) = (writer.chunker().clone(), writer.namer().clone());
+    let namer = writer.namer().clone();
     let walk = Walk::start(&base, &job.paths, &job.options)
         .map_err(|e| keephold_cli::exit::usage(e.to_string()))?;
     let (slots_in, slots) = bounded::<Slot>(SLOTS);
@@ -116,8 +114,8 @@ pub(crate) fn backup(
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
             let (work, base, names) = (work.clone(), base.clone(), names.clone());
-            let (chunker, namer) = (chunker.clone(), namer.clone());
-            scope.spawn(move || read_ahead(&work, &base, names, &chunker, &namer));
+            let namer = namer.clone();
+            scope.spawn(move || read_ahead(&work, &base, names, &namer));
         }
         drop(work);
         let planner = scope.spawn(move || plan(walk, before, &slots_in, &work_in));
@@ -158,7 +156,8 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
                 match (first, seen) {
                     (None, Some(seen)) => Slot::Seen(walked, Box::new(seen)),
                     (None, None)
-                        if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 =>
+                        if walked.kind == Kind::File
+                            && walked.stat.size > SMALL_FILE_MAX as u64 =>
                     {
                         Slot::Large(walked)
                     }
@@ -185,17 +184,11 @@ fn plan(mut walk: Walk, mut before: unchanged::Reader, slots: &Sender<Slot>, wor
 }
 
 /// Reads small files, links and metadata ahead of the ingest thread.
-fn read_ahead(
-    work: &Receiver<Work>,
-    base: &Base,
-    names: Names,
-    chunker: &Chunker,
-    namer: &BlobNamer,
-) {
+fn read_ahead(work: &Receiver<Work>, base: &Base, names: Names, namer: &BlobNamer) {
     let meta = MetaReader::new(base.clone(), names);
     while let Ok(Work { walked, content, answer }) = work.recv() {
         // Nobody listens once the run is given up.
-        let _ = answer.send(read_one(&walked, content, base, &meta, chunker, namer));
+        let _ = answer.send(read_one(&walked, content, base, &meta, namer));
     }
 }
 
@@ -204,15 +197,14 @@ fn read_one(
     content: bool,
     base: &Base,
     meta: &MetaReader,
-    chunker: &Chunker,
     namer: &BlobNamer,
 ) -> Read {
     if content && walked.kind == Kind::File {
         let mut bytes = Vec::new();
-        return match read_small(base, walked, SMALL_MAX, &mut bytes) {
+        return match read_small(base, walked, SMALL_FILE_MAX, &mut bytes) {
             Ok(Some(file)) => {
                 let (meta, problems) = meta.read_open(walked, &file.stat, file.fd());
-                let what = Ok(Found::File(prepare(chunker, namer, bytes), file.changed.is_some()));
+                let what = Ok(Found::File(Prepared::new(namer, bytes), file.changed.is_some()));
                 Read { what, meta, problems }
             }
             Ok(None) => Read { what: Ok(Found::Grown), meta: meta.bare(walked), problems: vec![] },
@@ -289,11 +281,10 @@ impl Ingest<'_> {
             }
             return Ok(());
         }
-        if walked.kind == Kind::File && walked.stat.size > SMALL_MAX as u64 {
+        if walked.kind == Kind::File && walked.stat.size > SMALL_FILE_MAX as u64 {
             return self.large(walked);
         }
-        let (chunker, namer) = (self.writer.chunker().clone(), self.writer.namer().clone());
-        let read = read_one(walked, true, &self.base, &self.meta, &chunker, &namer);
+        let read = read_one(walked, true, &self.base, &self.meta, self.writer.namer());
         self.read(walked, read)
     }
 
@@ -302,7 +293,7 @@ impl Ingest<'_> {
         match read.what {
             Ok(Found::File(prepared, changed)) => {
                 let before = self.writer.traced();
-                Counters::add(&self.counters.bytes_read, prepared.bytes.len() as u64);
+                Counters::add(&self.counters.bytes_read, prepared.size());
                 let content = self.writer.add_prepared(&prepared)?;
                 if changed {
                     self.changed(&walked.path);

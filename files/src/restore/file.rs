@@ -94,6 +94,9 @@ impl FileSink {
             }
         }
         self.reached.fetch_max(end, Ordering::Relaxed);
+        if self.inner.options.sync {
+            self.inner.flusher.wrote(&self.inner.fd, bytes.len() as u64);
+        }
         Ok(())
     }
 

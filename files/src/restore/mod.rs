@@ -8,6 +8,7 @@
 
 mod apply;
 mod file;
+mod flush;
 mod folders;
 mod nodes;
 mod problems;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keephold_vault::tree::{Entry, EntryKind, FileTime, TreePath};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, syncfs};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 pub use file::{Created, FileSink};
@@ -65,8 +66,8 @@ pub struct Options {
     pub owners: Owners,
     /// Whether extended attributes, ACLs and capabilities are restored.
     pub xattrs: bool,
-    /// Whether [`Target::finish`] waits until all is on the disk. It then waits for whatever else is being written to
-    /// that file system too; a test restore that is thrown away does without.
+    /// Whether [`Target::finish`] waits until all is on the disk, which is set to work early on. It then waits for
+    /// whatever else is being written to that file system too; a test restore that is thrown away does without.
     pub sync: bool,
 }
 
@@ -195,6 +196,7 @@ struct Inner {
     options: Options,
     names: Names,
     folders: folders::Folders,
+    flusher: flush::Flusher,
     problems: problems::Collector,
     temporary: AtomicU64,
 }
@@ -217,6 +219,7 @@ impl Target {
             options,
             names: Names::of_host(),
             folders: folders::Folders::default(),
+            flusher: flush::Flusher::default(),
             problems: problems::Collector::default(),
             temporary: AtomicU64::new(0),
         };
@@ -270,7 +273,7 @@ impl Target {
     pub fn finish(&self) -> Result<Problems, RestoreError> {
         self.inner.finish_dirs()?;
         if self.inner.options.sync {
-            syncfs(&*self.inner.fd).map_err(|error| RestoreError::Sync {
+            self.inner.flusher.finish(&self.inner.fd).map_err(|error| RestoreError::Sync {
                 dir: self.inner.dir.clone(),
                 error: error.into(),
             })?;

@@ -1,6 +1,7 @@
 //! Vaults made by hand, for tests: in memory, with blobs, lists, trees and records of any shape, hostile ones too.
 
 mod samples;
+pub mod steps;
 
 use std::sync::Arc;
 

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::chunk::Chunker;
 use crate::content::{Content, Extent, Extents, ListRef, Recent};
 use crate::error::Error;
 use crate::ids::{BlobId, ContentHash};
@@ -20,29 +19,25 @@ const LIST_CUT_MASK: u8 = 0xff;
 /// afterwards stays small beside it.
 pub(super) const GATHER_CHUNKS: usize = 4;
 
-/// A small file whose chunks were found and named already, by a thread that reads ahead.
+/// A small file that was named already, by a thread that reads ahead.
 #[derive(Debug)]
 pub struct Prepared {
     /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// The ids and lengths of its chunks, in order.
-    pub chunks: Vec<(BlobId, u32)>,
-    /// The hash of the whole, unless it is one chunk.
-    pub hash: Option<ContentHash>,
+    pub(super) bytes: Vec<u8>,
+    /// What they are called as one blob.
+    pub(super) id: BlobId,
 }
 
-/// Cuts and names the chunks of a small file.
-pub fn prepare(chunker: &Chunker, namer: &BlobNamer, bytes: Vec<u8>) -> Prepared {
-    let mut chunks = Vec::with_capacity(1);
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        let (chunk, tail) = rest.split_at(chunker.cut(rest));
-        chunks.push((namer.name(BlobKind::Data, chunk), length_of(chunk)));
-        rest = tail;
+impl Prepared {
+    /// Names a file of up to [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX) bytes.
+    pub fn new(namer: &BlobNamer, bytes: Vec<u8>) -> Self {
+        Self { id: namer.name(BlobKind::Data, &bytes), bytes }
     }
-    let hash =
-        (chunks.len() > 1).then(|| ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()));
-    Prepared { bytes, chunks, hash }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 /// Chunks are bounded by `limits::BLOB_LEN_MAX`.

@@ -15,11 +15,13 @@ use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
 use crate::index::{BuiltSegment, SegmentBuilder};
 use crate::keys::BlobNamer;
-use crate::limits::{BLOB_LEN_MAX, EXTENTS_INLINE_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX};
+use crate::limits::{
+    BLOB_LEN_MAX, FRAME_RAW_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX, SMALL_FRAME_TARGET,
+};
 use crate::pack::{BlobKind, PACK_BLOBS};
 use crate::record::{PackSet, SegmentRef};
 use crate::store::{ObjectKey, VersionId};
-use crate::write::content::{ContentWriter, Prepared, length_of};
+use crate::write::content::{Prepared, length_of};
 use crate::write::journal::{self, Journal};
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
@@ -27,6 +29,12 @@ use crate::write::{RunContext, Settings};
 
 /// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
 const NODE_FRAME_TARGET: usize = 256 * 1024;
+/// After many runs, each MiB of a stream of row deltas consists of a little from each: whoever restores it expands a frame
+/// of every run to get at a few rows, so these are as small as they can be without losing much to compression.
+const SCATTERED_FRAME_TARGET: usize = 128 * 1024;
+/// A frame of small files holds at most this share of what its run has stored. What a run of few changes stores is
+/// read back among much else, file by file: there, a large frame would be expanded for little.
+const FRAME_SHARE: u64 = 16;
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
 const FRAME_BLOBS: usize = 1 << 14;
@@ -67,21 +75,62 @@ pub struct Written {
 }
 
 /// A frame that is being filled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Draft {
-    kind: BlobKind,
     data: Vec<u8>,
     blobs: Vec<(BlobId, u32)>,
 }
 
-impl Draft {
-    fn of(kind: BlobKind) -> Self {
-        Self { kind, data: Vec::new(), blobs: Vec::new() }
-    }
+/// What is gathered into frames of its own.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    /// Small files, each a blob.
+    Small,
+    /// Chunks of long files and streams.
+    Stream,
+    /// What is new in a stream that mostly repeats an earlier one.
+    Scattered,
+    /// Leaves of the tree.
+    Leaves,
+    /// Inner nodes of the tree stand together, so that the way down to the leaves is one read.
+    Inner,
+    Lists,
 }
 
-/// Which draft takes inner nodes: those of a tree stand together, so that the way down to the leaves is one read.
-const INNER_NODES: usize = 3;
+impl Lane {
+    const ALL: [Self; 6] =
+        [Self::Small, Self::Stream, Self::Scattered, Self::Leaves, Self::Inner, Self::Lists];
+
+    /// Where a blob goes, unless more is known about it.
+    fn of(kind: BlobKind, bytes: &[u8]) -> Self {
+        match kind {
+            BlobKind::Data => Self::Stream,
+            BlobKind::Tree if crate::tree::is_inner(bytes) => Self::Inner,
+            BlobKind::Tree => Self::Leaves,
+            BlobKind::List => Self::Lists,
+        }
+    }
+
+    fn kind(self) -> BlobKind {
+        match self {
+            Self::Small | Self::Stream | Self::Scattered => BlobKind::Data,
+            Self::Leaves | Self::Inner => BlobKind::Tree,
+            Self::Lists => BlobKind::List,
+        }
+    }
+
+    /// From how many bytes on a frame is closed, in a run that has stored `stored` bytes.
+    fn target(self, stored: u64) -> usize {
+        match self {
+            Self::Small => usize::try_from(stored / FRAME_SHARE)
+                .unwrap_or(usize::MAX)
+                .clamp(FRAME_RAW_TARGET, SMALL_FRAME_TARGET),
+            Self::Stream => FRAME_RAW_TARGET,
+            Self::Scattered => SCATTERED_FRAME_TARGET,
+            Self::Leaves | Self::Inner | Self::Lists => NODE_FRAME_TARGET,
+        }
+    }
+}
 
 /// A frame on its way to the compressors, and from them to the packer.
 pub(super) struct Frame {
@@ -118,8 +167,7 @@ pub struct Writer {
     known: Known,
     /// Blobs of this run that no stored segment describes yet.
     pending: HashSet<BlobId>,
-    /// One for each kind, and one for inner nodes.
-    drafts: [Draft; 4],
+    drafts: [Draft; Lane::ALL.len()],
     frames: Option<Sender<Frame>>,
     spare: Receiver<Vec<u8>>,
     indexed: Receiver<Indexed>,
@@ -158,9 +206,9 @@ impl Writer {
         let failure = Failure::default();
         let progress = Arc::new(Progress::default());
         let threads_n = settings.threads.max(1);
-        let (frames_in, frames_out) = bounded::<Frame>(threads_n * 2);
+        let (frames_in, frames_out) = bounded::<Frame>(threads_n);
         let (packed_in, packed_out) = bounded::<Frame>(threads_n * 2);
-        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 4);
+        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 2);
         // Segments are rare; the queue is long enough never to stop the packer.
         let (indexed_in, indexed_out) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
@@ -180,7 +228,7 @@ impl Writer {
             chunker: Chunker::new(&context.secret, bounds),
             known,
             pending: HashSet::new(),
-            drafts: [BlobKind::Data, BlobKind::Tree, BlobKind::List, BlobKind::Tree].map(Draft::of),
+            drafts: Default::default(),
             frames: Some(frames_in),
             spare: spare_out,
             indexed: indexed_out,
@@ -230,13 +278,23 @@ impl Writer {
     /// The first failure of any stage.
     pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
         let id = self.namer.name(kind, bytes);
-        self.add_named(kind, id, bytes)?;
+        self.add_named(Lane::of(kind, bytes), id, bytes)?;
         Ok(id)
     }
 
-    fn add_named(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+    /// Stores bytes that stand between others which the vault holds, a little here and a little there.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub(super) fn add_scattered(&mut self, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = self.namer.name(BlobKind::Data, bytes);
+        self.add_named(Lane::Scattered, id, bytes)?;
+        Ok(id)
+    }
+
+    fn add_named(&mut self, lane: Lane, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         self.take_indexed()?;
-        if let Some(trace) = self.trace.as_mut().filter(|_| kind != BlobKind::Tree) {
+        if let Some(trace) = self.trace.as_mut().filter(|_| lane.kind() != BlobKind::Tree) {
             trace(&id, length_of(bytes)).map_err(Error::local("noting what a file consists of"))?;
             self.traced += 1;
         }
@@ -252,20 +310,20 @@ impl Writer {
         }
         self.pending.insert(id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
-        self.progress.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let stored = self.progress.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if bytes.len() > BLOB_LEN_MAX as usize {
             return Err(Error::damaged("a blob", format!("it would have {} bytes", bytes.len())));
         }
-        let target = if kind == BlobKind::Data { FRAME_RAW_TARGET } else { NODE_FRAME_TARGET };
-        let inner = kind == BlobKind::Tree && crate::tree::is_inner(bytes);
-        let at = if inner { INNER_NODES } else { kind as usize };
-        let draft = &mut self.drafts[at];
+        if self.drafts[lane as usize].data.len() + bytes.len() > FRAME_RAW_MAX as usize {
+            self.send(lane)?;
+        }
+        let draft = &mut self.drafts[lane as usize];
         draft.data.extend_from_slice(bytes);
         draft
             .blobs
             .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
-        if draft.data.len() >= target || draft.blobs.len() >= FRAME_BLOBS {
-            self.send(at)?;
+        if draft.data.len() >= lane.target(stored) || draft.blobs.len() >= FRAME_BLOBS {
+            self.send(lane)?;
         }
         Ok(())
     }
@@ -304,29 +362,19 @@ impl Writer {
         }
     }
 
-    /// Stores the chunks of a small file that was prepared by another thread.
+    /// Stores a small file that was prepared by another thread.
     ///
     /// # Errors
     /// The first failure of any stage.
     pub fn add_prepared(&mut self, prepared: &Prepared) -> Result<Content, Error> {
-        if prepared.chunks.len() > EXTENTS_INLINE_MAX {
-            let mut content = ContentWriter::default();
-            content.push(self, &prepared.bytes)?;
-            return content.finish(self);
+        let Prepared { bytes, id } = prepared;
+        let mut extents = Vec::new();
+        // An empty file has no blob.
+        if !bytes.is_empty() {
+            self.add_named(Lane::Small, *id, bytes)?;
+            extents.push(Extent::Blob { id: *id, length: length_of(bytes) });
         }
-        let mut at = 0;
-        let mut extents = Vec::with_capacity(prepared.chunks.len());
-        for &(id, length) in &prepared.chunks {
-            let end = at + length as usize;
-            self.add_named(BlobKind::Data, id, &prepared.bytes[at..end])?;
-            extents.push(Extent::Blob { id, length });
-            at = end;
-        }
-        Ok(Content {
-            size: prepared.bytes.len() as u64,
-            hash: prepared.hash,
-            extents: Extents::Inline(extents),
-        })
+        Ok(Content { size: prepared.size(), hash: None, extents: Extents::Inline(extents) })
     }
 
     /// Marks the packs of an earlier content, each with how many bytes of the content lie in it, as needed by this
@@ -350,11 +398,11 @@ impl Writer {
         Ok(true)
     }
 
-    fn send(&mut self, at: usize) -> Result<(), Error> {
+    fn send(&mut self, lane: Lane) -> Result<(), Error> {
         let fresh = self.spare.try_recv().unwrap_or_default();
-        let draft = &mut self.drafts[at];
+        let draft = &mut self.drafts[lane as usize];
         let frame = Frame {
-            kind: draft.kind,
+            kind: lane.kind(),
             data: std::mem::replace(&mut draft.data, fresh),
             blobs: std::mem::take(&mut draft.blobs),
         };
@@ -386,9 +434,9 @@ impl Writer {
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
     fn drain(&mut self) -> Result<(), Error> {
-        for at in 0..self.drafts.len() {
-            if !self.drafts[at].blobs.is_empty() {
-                self.send(at)?;
+        for lane in Lane::ALL {
+            if !self.drafts[lane as usize].blobs.is_empty() {
+                self.send(lane)?;
             }
         }
         self.close()
@@ -513,7 +561,7 @@ fn compress_frames(
 ) -> Result<(), Error> {
     let mut compressor = Compressor::new(level)?;
     while let Ok(mut frame) = input.recv() {
-        let mut compressed = Vec::with_capacity(frame.data.len() / 2);
+        let mut compressed = Vec::new();
         compressor.compress(&frame.data, &mut compressed)?;
         frame.data.clear();
         let raw = std::mem::replace(&mut frame.data, compressed);

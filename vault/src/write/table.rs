@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId};
@@ -57,6 +58,8 @@ pub(crate) struct Table {
     path: PathBuf,
     rows: u64,
     segments: Vec<SegmentId>,
+    /// The block that was searched last: whoever looks blobs up in order reads and hashes each block once.
+    last: Mutex<Option<(u64, [u8; BLOCK])>>,
 }
 
 impl Table {
@@ -68,6 +71,7 @@ impl Table {
             path: path.into(),
             rows,
             segments,
+            last: Mutex::default(),
         });
         if table.is_none() {
             tracing::warn!(path = %path.display(), "a table of known blobs is damaged; it is built again");
@@ -114,6 +118,16 @@ impl Table {
     }
 
     fn block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, block)) = last.filter(|(at, _)| *at == number) {
+            return Ok(block);
+        }
+        let block = self.read_block(number)?;
+        *last = Some((number, block));
+        Ok(block)
+    }
+
+    fn read_block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
         let mut block = [0; BLOCK];
         let what = || format!("reading {}", self.path.display());
         self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(Error::local(what()))?;

@@ -67,6 +67,9 @@ pub(crate) struct RestoreArgs {
     /// Leave out extended attributes, ACLs and capabilities.
     #[arg(long)]
     pub(crate) no_xattrs: bool,
+    /// Don't wait until everything is on the disk, as cp and tar don't: what a failing disk then loses is not told.
+    #[arg(long)]
+    pub(crate) no_sync: bool,
     /// Print the outcome as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -88,7 +91,7 @@ impl RestoreArgs {
             (_, true) => Owners::Ignored,
             _ => Owners::ByName,
         };
-        Options { existing, owners, xattrs: !self.no_xattrs, sync: true }
+        Options { existing, owners, xattrs: !self.no_xattrs, sync: !self.no_sync }
     }
 }
 

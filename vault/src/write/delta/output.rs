@@ -122,7 +122,10 @@ impl Output {
         let mut at = 0;
         while gathered.len() - at >= keep {
             let chunk = &gathered[at..at + writer.chunker().cut(&gathered[at..])];
-            let id = writer.add(BlobKind::Data, chunk)?;
+            let id = match self.covered {
+                0 => writer.add(BlobKind::Data, chunk)?,
+                _ => writer.add_scattered(chunk)?,
+            };
             self.place(writer, id, length_of(chunk))?;
             at += chunk.len();
         }

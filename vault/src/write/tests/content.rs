@@ -8,7 +8,8 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use crate::content::Extents;
 use crate::ids::BlobId;
-use crate::write::prepare;
+use crate::limits::SMALL_FILE_MAX;
+use crate::write::Prepared;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_of_every_size_and_shape_come_back() {
@@ -58,11 +59,15 @@ async fn prepared_files_are_like_any_other() {
     let (bench, _) = Bench::in_memory().await;
     let mut writer = bench.writer(&reader().recipients, LONG).await.unwrap();
     let done = blocking(move || {
-        for n in [0, 1, 4_000, 100_000, 1_000_000] {
+        for n in [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX] {
             let bytes = noise(n as u64, n);
-            let prepared = prepare(writer.chunker(), writer.namer(), bytes.clone());
-            let content = writer.add_prepared(&prepared).unwrap();
-            assert_eq!(content, add(&mut writer, &[Part::Bytes(bytes)]).unwrap(), "{n} bytes");
+            let content =
+                writer.add_prepared(&Prepared::new(writer.namer(), bytes.clone())).unwrap();
+            let one = usize::from(n > 0);
+            assert!(matches!(&content.extents, Extents::Inline(list) if list.len() == one), "{n}");
+            let cut = add(&mut writer, &[Part::Bytes(bytes)]).unwrap();
+            // What the chunker leaves whole is the same either way.
+            assert_eq!(content == cut, n <= BOUNDS.min as usize, "{n} bytes");
         }
         writer
     });
