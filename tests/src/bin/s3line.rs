@@ -1,7 +1,7 @@
 //! For benchmarks: an S3 server at the end of a line with a certain latency and bandwidth. Prints where it listens, and serves
 //! until its input ends.
 //!
-//! usage: s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS]]
+//! usage: `s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS]]`
 //!
 //! SERVER is the address of a real server; `sink` is one of its own that keeps everything in memory and costs nothing.
 //! LATENCY_MS is added to each request; MBIT (0: none) bounds each way, for all connections together. Each request's first

@@ -25,13 +25,6 @@ pub(crate) struct Note {
     pub(crate) frames: Vec<FrameInfo>,
 }
 
-impl Note {
-    /// How many blobs the pack holds.
-    pub(crate) fn blobs(&self) -> usize {
-        self.frames.iter().map(|frame| frame.blobs.len()).sum()
-    }
-}
-
 /// One run's journal, locked as long as the run lives.
 #[derive(Debug)]
 pub(crate) struct Journal {

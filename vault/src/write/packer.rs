@@ -2,7 +2,7 @@
 //!
 //! Nodes and lists go into packs of their own, which a small segment of their own describes, stored after those of the
 //! data: so whoever looks one path up in a large snapshot finds the way down in one read, and only then searches large
-//! segments for the file's blobs. A run that fits into one pack and one small segment has no more than these.
+//! segments for the file's blobs. A run of few blobs, whose segment is read in one piece anyway, has them beside its data.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -123,12 +123,14 @@ impl Packer {
 
     fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
         let mut pack = None;
-        let mut sent = 0;
+        let (mut blobs, mut nodes_sent) = (0, false);
         while let Ok(frame) = frames.recv() {
+            blobs += frame.blobs.len();
             if frame.kind != BlobKind::Data {
                 self.nodes.push(frame);
                 if self.nodes_len() >= NODES_TARGET {
                     self.upload_nodes()?;
+                    nodes_sent = true;
                 }
                 continue;
             }
@@ -139,13 +141,15 @@ impl Packer {
             open.add(frame.kind, &frame.data, frame.blobs)?;
             if open.is_full() {
                 self.upload(open, Shelf::Data)?;
-                sent += 1;
             } else {
                 pack = Some(open);
             }
         }
-        let one_pack = sent == 0 && self.node_packs.is_empty();
-        if one_pack && let Some(open) = &mut pack {
+        let small = blobs <= SMALL_SEGMENT_BLOBS;
+        if small
+            && !nodes_sent
+            && let Some(open) = &mut pack
+        {
             for frame in self.nodes.drain(..) {
                 open.add(frame.kind, &frame.data, frame.blobs)?;
             }
@@ -159,8 +163,7 @@ impl Packer {
         while !self.uploads.is_empty() {
             self.await_upload()?;
         }
-        let node_blobs: usize = self.node_packs.iter().map(|(note, _)| note.blobs()).sum();
-        if self.segment.blobs() + node_blobs > SMALL_SEGMENT_BLOBS {
+        if !small {
             self.store_segment()?;
         }
         self.store_nodes_segment()
