@@ -12,12 +12,14 @@
 mod content;
 mod copy;
 mod delta;
+mod group;
 mod journal;
 mod known;
 mod lanes;
 pub mod measure;
 mod packer;
 mod pipeline;
+mod recover;
 mod table;
 #[cfg(test)]
 mod tests;

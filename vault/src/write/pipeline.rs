@@ -13,28 +13,20 @@ use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
-use crate::index::{BuiltSegment, SegmentBuilder};
+use crate::index::BuiltSegment;
 use crate::keys::BlobNamer;
-use crate::limits::{
-    BLOB_LEN_MAX, FRAME_RAW_MAX, FRAME_RAW_TARGET, SEGMENT_BLOBS_MAX, SMALL_FRAME_TARGET,
-};
+use crate::limits::{BLOB_LEN_MAX, FRAME_RAW_MAX, SEGMENT_BLOBS_MAX};
 use crate::pack::{BlobKind, PACK_BLOBS};
 use crate::record::{PackSet, SegmentRef};
-use crate::store::{ObjectKey, VersionId};
+use crate::store::VersionId;
 use crate::write::content::{Prepared, length_of};
-use crate::write::journal::{self, Journal};
+use crate::write::group::Group;
+use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
+use crate::write::recover::recover;
 use crate::write::{RunContext, Settings};
 
-/// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
-const NODE_FRAME_TARGET: usize = 256 * 1024;
-/// After many runs, each MiB of a stream of row deltas consists of a little from each: whoever restores it expands a frame
-/// of every run to get at a few rows, so these are as small as they can be without losing much to compression.
-const SCATTERED_FRAME_TARGET: usize = 128 * 1024;
-/// A frame of small files holds at most this share of what its run has stored. What a run of few changes stores is
-/// read back among much else, file by file: there, a large frame would be expanded for little.
-const FRAME_SHARE: u64 = 16;
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
 const FRAME_BLOBS: usize = 1 << 14;
@@ -81,57 +73,6 @@ struct Draft {
     blobs: Vec<(BlobId, u32)>,
 }
 
-/// What is gathered into frames of its own.
-#[derive(Debug, Clone, Copy)]
-enum Lane {
-    /// Small files, each a blob.
-    Small,
-    /// Chunks of long files and streams.
-    Stream,
-    /// What is new in a stream that mostly repeats an earlier one.
-    Scattered,
-    /// Leaves of the tree.
-    Leaves,
-    /// Inner nodes of the tree stand together, so that the way down to the leaves is one read.
-    Inner,
-    Lists,
-}
-
-impl Lane {
-    const ALL: [Self; 6] =
-        [Self::Small, Self::Stream, Self::Scattered, Self::Leaves, Self::Inner, Self::Lists];
-
-    /// Where a blob goes, unless more is known about it.
-    fn of(kind: BlobKind, bytes: &[u8]) -> Self {
-        match kind {
-            BlobKind::Data => Self::Stream,
-            BlobKind::Tree if crate::tree::is_inner(bytes) => Self::Inner,
-            BlobKind::Tree => Self::Leaves,
-            BlobKind::List => Self::Lists,
-        }
-    }
-
-    fn kind(self) -> BlobKind {
-        match self {
-            Self::Small | Self::Stream | Self::Scattered => BlobKind::Data,
-            Self::Leaves | Self::Inner => BlobKind::Tree,
-            Self::Lists => BlobKind::List,
-        }
-    }
-
-    /// From how many bytes on a frame is closed, in a run that has stored `stored` bytes.
-    fn target(self, stored: u64) -> usize {
-        match self {
-            Self::Small => usize::try_from(stored / FRAME_SHARE)
-                .unwrap_or(usize::MAX)
-                .clamp(FRAME_RAW_TARGET, SMALL_FRAME_TARGET),
-            Self::Stream => FRAME_RAW_TARGET,
-            Self::Scattered => SCATTERED_FRAME_TARGET,
-            Self::Leaves | Self::Inner | Self::Lists => NODE_FRAME_TARGET,
-        }
-    }
-}
-
 /// A frame on its way to the compressors, and from them to the packer.
 pub(super) struct Frame {
     pub(super) kind: BlobKind,
@@ -167,7 +108,7 @@ pub struct Writer {
     known: Known,
     /// Blobs of this run that no stored segment describes yet.
     pending: HashSet<BlobId>,
-    drafts: [Draft; Lane::ALL.len()],
+    drafts: [Draft; Group::ALL.len()],
     frames: Option<Sender<Frame>>,
     spare: Receiver<Vec<u8>>,
     indexed: Receiver<Indexed>,
@@ -278,7 +219,7 @@ impl Writer {
     /// The first failure of any stage.
     pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
         let id = self.namer.name(kind, bytes);
-        self.add_named(Lane::of(kind, bytes), id, bytes)?;
+        self.add_named(Group::of(kind, bytes), id, bytes)?;
         Ok(id)
     }
 
@@ -288,13 +229,13 @@ impl Writer {
     /// The first failure of any stage.
     pub(super) fn add_scattered(&mut self, bytes: &[u8]) -> Result<BlobId, Error> {
         let id = self.namer.name(BlobKind::Data, bytes);
-        self.add_named(Lane::Scattered, id, bytes)?;
+        self.add_named(Group::Scattered, id, bytes)?;
         Ok(id)
     }
 
-    fn add_named(&mut self, lane: Lane, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+    fn add_named(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         self.take_indexed()?;
-        if let Some(trace) = self.trace.as_mut().filter(|_| lane.kind() != BlobKind::Tree) {
+        if let Some(trace) = self.trace.as_mut().filter(|_| group.kind() != BlobKind::Tree) {
             trace(&id, length_of(bytes)).map_err(Error::local("noting what a file consists of"))?;
             self.traced += 1;
         }
@@ -314,16 +255,16 @@ impl Writer {
         if bytes.len() > BLOB_LEN_MAX as usize {
             return Err(Error::damaged("a blob", format!("it would have {} bytes", bytes.len())));
         }
-        if self.drafts[lane as usize].data.len() + bytes.len() > FRAME_RAW_MAX as usize {
-            self.send(lane)?;
+        if self.drafts[group as usize].data.len() + bytes.len() > FRAME_RAW_MAX as usize {
+            self.send(group)?;
         }
-        let draft = &mut self.drafts[lane as usize];
+        let draft = &mut self.drafts[group as usize];
         draft.data.extend_from_slice(bytes);
         draft
             .blobs
             .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
-        if draft.data.len() >= lane.target(stored) || draft.blobs.len() >= FRAME_BLOBS {
-            self.send(lane)?;
+        if draft.data.len() >= group.target(stored) || draft.blobs.len() >= FRAME_BLOBS {
+            self.send(group)?;
         }
         Ok(())
     }
@@ -371,7 +312,7 @@ impl Writer {
         let mut extents = Vec::new();
         // An empty file has no blob.
         if !bytes.is_empty() {
-            self.add_named(Lane::Small, *id, bytes)?;
+            self.add_named(Group::Small, *id, bytes)?;
             extents.push(Extent::Blob { id: *id, length: length_of(bytes) });
         }
         Ok(Content { size: prepared.size(), hash: None, extents: Extents::Inline(extents) })
@@ -398,11 +339,11 @@ impl Writer {
         Ok(true)
     }
 
-    fn send(&mut self, lane: Lane) -> Result<(), Error> {
+    fn send(&mut self, group: Group) -> Result<(), Error> {
         let fresh = self.spare.try_recv().unwrap_or_default();
-        let draft = &mut self.drafts[lane as usize];
+        let draft = &mut self.drafts[group as usize];
         let frame = Frame {
-            kind: lane.kind(),
+            kind: group.kind(),
             data: std::mem::replace(&mut draft.data, fresh),
             blobs: std::mem::take(&mut draft.blobs),
         };
@@ -434,9 +375,9 @@ impl Writer {
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
     fn drain(&mut self) -> Result<(), Error> {
-        for lane in Lane::ALL {
-            if !self.drafts[lane as usize].blobs.is_empty() {
-                self.send(lane)?;
+        for group in Group::ALL {
+            if !self.drafts[group as usize].blobs.is_empty() {
+                self.send(group)?;
             }
         }
         self.close()
@@ -499,39 +440,6 @@ impl Writer {
             .await
             .map_err(|e| Error::Stopped(e.to_string()))?
     }
-}
-
-/// Indexes packs that interrupted runs of this host left.
-async fn recover(context: &RunContext, known: &mut Known) -> Result<(), Error> {
-    for left in journal::left_behind(&known.journal_dir())? {
-        if !left.notes.is_empty() {
-            tracing::info!(packs = left.notes.len(), "using what an interrupted run has stored");
-            let mut segment = SegmentBuilder::default();
-            for note in &left.notes {
-                segment.add(note.row.clone(), &note.envelope, note.recipients, &note.frames);
-            }
-            let built = segment.finish(context.vault, &context.secret, &context.envelope)?;
-            for copy in &context.copies {
-                copy.owe(&built.id, &[], context.retain_until);
-            }
-            let stored = context
-                .store
-                .put(&ObjectKey::segment(&built.id), built.bytes.clone(), context.retain_until)
-                .await?;
-            let mut foreign = PackSet::default();
-            for (number, note) in (0u32..).zip(&left.notes) {
-                if note.recipients != context.recipients {
-                    foreign.insert(number);
-                }
-            }
-            let lock = stored.lock.map(|l| l.until);
-            known.stored(&built, stored.version, lock, foreign, Vec::new())?;
-            known.unuse(&built.id);
-            known.give_all_owed().await;
-        }
-        left.remove();
-    }
-    Ok(())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
