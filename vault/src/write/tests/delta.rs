@@ -101,7 +101,9 @@ async fn strewn_changes_cost_about_what_changed() {
     }
     let after = all.concat();
     let run = dumps.run(&after).await;
-    assert_eq!(run.matched, (after.len() - changed) as u64);
+    // How short rows are grouped depends on the vault's secret, so now and then a group ends within a changed one.
+    let missed = ((after.len() - changed) as u64).checked_sub(run.matched);
+    assert!(missed.is_some_and(|missed| missed < 4_096), "{missed:?} bytes were not found");
     // The new rows, two extents of eight bytes at most for each of them, and 27 for each blob of 4 KiB.
     let bound = (changed + 2 * 800 * 8 + after.len() / 100) as u64;
     assert!(run.new < bound, "{} bytes, and not {bound}, for {changed}", run.new);
