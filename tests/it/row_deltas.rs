@@ -37,6 +37,9 @@ const CHANGES: [(&str, &str, u64); 7] = [
     ("a table is empty", "TRUNCATE visit", 1),
 ];
 
+/// Now and then a MiB that consists of many parts is stored anew, as it is drawn; more than three in one dump of nine, hardly ever.
+const ANEW: u64 = 3 << 20;
+
 /// A server with those tables, and a host whose `pg_dump` leaves what it gave in the file `dumped`.
 fn shop(site: &Site) -> Server {
     let server = Server::with_shop();
@@ -69,9 +72,10 @@ fn dumps_that_change_are_stored_by_what_is_new_and_come_back_as_they_were() {
         let dumped = fs::read(site.path("dumped")).unwrap();
         let count = |name: &str| totals[name].as_u64().unwrap();
         let (new, length) = (count("bytes_new"), dumped.len() as u64);
-        assert!(new * 100 < length * percent + 6_000_000, "{what}: {new} of {length} are new");
+        let bound = length * percent / 100 + 60_000 + ANEW;
+        assert!(new < bound, "{what}: {new} of {length} are new");
         assert!(count("bytes_matched") + new >= length, "{what}: {totals}");
-        assert!(count("bytes_matched") * 100 > length * 90, "{what}: {totals}");
+        assert!(count("bytes_matched") + bound > length, "{what}: {totals}");
         comes_back(&site, "latest", &dumped, what);
         all.push(dumped);
     }
