@@ -65,19 +65,17 @@ pub(crate) struct Table {
 impl Table {
     /// Opens a table; `None` if it is damaged, in which case it is removed.
     pub(crate) fn open(path: &Path) -> Option<Self> {
-        let file = File::open(path).ok()?;
-        let table = Self::read_tail(&file).map(|(rows, segments)| Self {
-            file,
-            path: path.into(),
-            rows,
-            segments,
-            last: Mutex::default(),
-        });
+        let table = Self::of(File::open(path).ok()?, path);
         if table.is_none() {
             tracing::warn!(path = %path.display(), "a table of known blobs is damaged; it is built again");
             let _ = std::fs::remove_file(path);
         }
         table
+    }
+
+    fn of(file: File, path: &Path) -> Option<Self> {
+        let (rows, segments) = Self::read_tail(&file)?;
+        Some(Self { file, path: path.into(), rows, segments, last: Mutex::default() })
     }
 
     fn read_tail(file: &File) -> Option<(u64, Vec<SegmentId>)> {
@@ -232,12 +230,12 @@ fn hash_block(block: &[u8; BLOCK], number: u64) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Writes a table from rows in the order of ids, under a temporary name until it is whole.
+/// Writes a table from rows in the order of ids, under a temporary name until it is whole, and opens it.
 pub(crate) fn write(
     path: &Path,
     segments: &[SegmentId],
     rows: impl IntoIterator<Item = Result<Row, Error>>,
-) -> Result<(), Error> {
+) -> Result<Table, Error> {
     let local = |e| Error::local(format!("writing {}", path.display()))(e);
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = BufWriter::with_capacity(1 << 18, tempfile_in(folder).map_err(local)?);
@@ -268,8 +266,10 @@ pub(crate) fn write(
     file.write_all(blake3::hash(&tail).as_bytes()).map_err(local)?;
     let temp = file.into_inner().map_err(|e| local(e.into_error()))?;
     std::fs::rename(&temp.path, path).map_err(local)?;
-    std::mem::forget(temp.remove);
-    Ok(())
+    let Temp { file, remove, .. } = temp;
+    std::mem::forget(remove);
+    // Not by its name: another run of this host may have merged it with others by now.
+    Table::of(file, path).ok_or_else(|| local(std::io::ErrorKind::InvalidData.into()))
 }
 
 /// A file that is removed again unless it gets its real name.
@@ -300,7 +300,7 @@ impl Write for Temp {
 fn tempfile_in(folder: &Path) -> std::io::Result<Temp> {
     let random: [u8; 8] = crate::keys::random().map_err(std::io::Error::other)?;
     let path = folder.join(format!(".tmp-{}", hex::encode(random)));
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+    let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
     Ok(Temp { file, remove: RemoveOnDrop(path.clone()), path })
 }
 
@@ -340,6 +340,16 @@ mod tests {
                 .unwrap()
                 .any(|e| { e.unwrap().file_name().to_string_lossy().starts_with(".tmp") })
         );
+    }
+
+    #[test]
+    fn a_table_that_another_run_has_merged_and_removed_meanwhile_still_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, rows) = (dir.path().join("t"), rows_of(300));
+        let made = rows.iter().copied().map(Ok);
+        let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(rows.iter().all(|row| table.find(&row.id).unwrap() == [*row]));
     }
 
     #[test]

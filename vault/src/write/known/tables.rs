@@ -82,12 +82,7 @@ impl Known {
     ) -> Result<Table, Error> {
         let name: [u8; 12] = crate::keys::random()?;
         let path = self.dir.join("tables").join(hex::encode(name));
-        table::write(&path, segments, rows)?;
-        Table::open(&path).ok_or_else(|| {
-            Error::local(format!("reading back {}", path.display()))(
-                std::io::ErrorKind::InvalidData.into(),
-            )
-        })
+        table::write(&path, segments, rows)
     }
 
     /// Merges tables of like size, and takes them into use.
