@@ -11,6 +11,7 @@ const SCATTERED_FRAME_TARGET: usize = 128 * 1024;
 /// A frame of small files holds at most this share of what its run has stored. What a run of few changes stores is
 /// read back among much else, file by file: there, a large frame would be expanded for little.
 const FRAME_SHARE: u64 = 16;
+
 /// What is gathered into frames of its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Group {
