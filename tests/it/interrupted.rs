@@ -12,7 +12,7 @@ use crate::support::program::Started;
 use crate::support::proxy::{Fate, Proxy};
 use crate::support::{Place, Site, tree, verify};
 
-/// So much that doesn't compress fills three packs.
+/// So much that doesn't compress fills three packs, the last of them more than an eighth.
 const THREE_PACKS: usize = 40 << 20;
 /// And so much keeps a run busy for some seconds.
 const TEN_PACKS: usize = 160 << 20;
@@ -76,7 +76,7 @@ fn killed_while_it_sends_the_next_run_sends_only_the_rest() {
         site.endpoint = Some(proxy.endpoint.clone());
         let run = site.backup().start();
         proxy.wait_until_held();
-        // What was on its way before arrives.
+        // What was on its way to the proxy arrives, and the agent takes note of all answers.
         std::thread::sleep(Duration::from_millis(700));
         run.signal(Signal::KILL);
         assert_eq!(run.wait().code, None, "killed, not ended");
@@ -86,7 +86,12 @@ fn killed_while_it_sends_the_next_run_sends_only_the_rest() {
         let record = carries_on(&site);
         let sent = number(&record, "bytes_stored");
         let whole = THREE_PACKS as u64;
-        let most = if packs == 0 { whole + whole / 5 } else { whole - packs * (whole / 4) };
+        let most = match packs {
+            0 => whole + whole / 5,
+            // Which of them was stored first, the short one perhaps, isn't known.
+            1 => whole - whole / 8,
+            _ => whole / 4,
+        };
         assert!(
             sent <= most,
             "{place:?} {what} {fate:?}: {sent} bytes were sent again, of {whole}"

@@ -69,7 +69,15 @@ type Retouch = dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync;
 pub struct Proxy {
     /// Where it listens.
     pub endpoint: String,
-    held: Arc<AtomicUsize>,
+    count: Arc<Count>,
+}
+
+/// Requests by where they are.
+#[derive(Debug, Default)]
+struct Count {
+    held: AtomicUsize,
+    /// Between being received and being answered.
+    under_way: AtomicUsize,
 }
 
 impl Proxy {
@@ -104,27 +112,29 @@ impl Proxy {
         let server = server.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let held = Arc::new(AtomicUsize::new(0));
-        let proxy = Self { endpoint, held: held.clone() };
+        let count = Arc::<Count>::default();
+        let proxy = Self { endpoint, count: count.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, judge, retouch, held, line) =
-                    (server.clone(), judge.clone(), retouch.clone(), held.clone(), line.clone());
+                let (server, judge, retouch, count, line) =
+                    (server.clone(), judge.clone(), retouch.clone(), count.clone(), line.clone());
                 std::thread::spawn(move || {
-                    let _ = serve(client, &server, &*judge, &*retouch, &held, line.as_deref());
+                    let _ = serve(client, &server, &*judge, &*retouch, &count, line.as_deref());
                 });
             }
         });
         proxy
     }
 
-    /// Waits until a request was lost.
+    /// Waits until a request was lost, and those that the proxy had received by then were answered.
     ///
     /// # Panics
     /// If that takes more than a minute.
     pub fn wait_until_held(&self) {
         let began = Instant::now();
-        while self.held.load(Ordering::SeqCst) == 0 {
+        while self.count.held.load(Ordering::SeqCst) == 0
+            || self.count.under_way.load(Ordering::SeqCst) > 0
+        {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
                 "no request came that was to be held"
@@ -134,13 +144,29 @@ impl Proxy {
     }
 }
 
+/// A request that is under way until this is dropped.
+struct UnderWay<'c>(&'c AtomicUsize);
+
+impl<'c> UnderWay<'c> {
+    fn begin(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// One request, one answer, one connection: `Connection: close` keeps both sides to it.
 fn serve(
     mut client: TcpStream,
     server: &str,
     judge: &Judge,
     retouch: &Retouch,
-    held: &AtomicUsize,
+    count: &Count,
     line: Option<&Line>,
 ) -> std::io::Result<()> {
     let pass = |way, count| line.into_iter().for_each(|line| line.pass(way, count));
@@ -172,6 +198,7 @@ fn serve(
         received.extend_from_slice(&piece[..count]);
     }
     line.into_iter().for_each(|line| std::thread::sleep(line.latency));
+    let under_way = UnderWay::begin(&count.under_way);
     let fate = judge(head.lines().next().unwrap_or_default());
     if fate == Fate::Refused {
         return Ok(());
@@ -184,7 +211,8 @@ fn serve(
         upstream.read_to_end(&mut answer)?;
     }
     if fate != Fate::Pass {
-        held.fetch_add(1, Ordering::SeqCst);
+        count.held.fetch_add(1, Ordering::SeqCst);
+        drop(under_way);
         // Until the client gives up.
         while client.read(&mut piece)? > 0 {}
         return Ok(());

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId};
@@ -20,6 +20,8 @@ const ROW: usize = 32;
 const ROWS: usize = 127;
 const BLOCK: usize = 4096;
 const EMPTY: [u8; ROW] = [0xff; ROW];
+
+type Block = Arc<[u8; BLOCK]>;
 
 /// Where a table says that a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,9 @@ pub(crate) struct Table {
     rows: u64,
     segments: Vec<SegmentId>,
     /// The block that was searched last: whoever looks blobs up in order reads and hashes each block once.
-    last: Mutex<Option<(u64, [u8; BLOCK])>>,
+    last: Mutex<Option<(u64, Block)>>,
+    #[cfg(test)]
+    reads: std::sync::atomic::AtomicU64,
 }
 
 impl Table {
@@ -75,7 +79,15 @@ impl Table {
 
     fn of(file: File, path: &Path) -> Option<Self> {
         let (rows, segments) = Self::read_tail(&file)?;
-        Some(Self { file, path: path.into(), rows, segments, last: Mutex::default() })
+        Some(Self {
+            file,
+            path: path.into(),
+            rows,
+            segments,
+            last: Mutex::default(),
+            #[cfg(test)]
+            reads: Default::default(),
+        })
     }
 
     fn read_tail(file: &File) -> Option<(u64, Vec<SegmentId>)> {
@@ -115,23 +127,39 @@ impl Table {
         self.rows.div_ceil(ROWS as u64)
     }
 
-    fn block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
+    fn block(&self, number: u64) -> Result<Block, Error> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, block)) = last.filter(|(at, _)| *at == number) {
-            return Ok(block);
+        if let Some((_, block)) = last.as_ref().filter(|(at, _)| *at == number) {
+            return Ok(block.clone());
         }
-        let block = self.read_block(number)?;
-        *last = Some((number, block));
+        let block = Arc::new(self.read_block(number)?);
+        *last = Some((number, block.clone()));
         Ok(block)
+    }
+
+    /// Where to look for `id` first: where the last one was, if it is between the ids of that block; else as far from
+    /// there as evenly spread ids would have it.
+    fn guess(&self, id: &BlobId) -> u64 {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, first) = match last.as_ref() {
+            Some((number, block)) if is_inside(block, id) => return *number,
+            Some((number, block)) => (*number, prefix(&block[..])),
+            None => (0, 0),
+        };
+        let far = i128::from(prefix(id.as_bytes())) - i128::from(first);
+        let blocks = (far * i128::from(self.blocks())) >> 64;
+        u64::try_from(i128::from(number) + blocks).unwrap_or(0)
     }
 
     fn read_block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
         let mut block = [0; BLOCK];
-        let what = || format!("reading {}", self.path.display());
-        self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(Error::local(what()))?;
+        let failed = |e| Error::local(format!("reading {}", self.path.display()))(e);
+        #[cfg(test)]
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(failed)?;
         if hash_block(&block, number) != block[ROWS * ROW..] {
             let _ = std::fs::remove_file(&self.path);
-            return Err(Error::local(what())(std::io::Error::new(
+            return Err(failed(std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
                 "the cache is damaged; it was removed, run the backup again",
             )));
@@ -139,20 +167,17 @@ impl Table {
         Ok(block)
     }
 
-    /// Everywhere that `id` lies. Ids are spread evenly, so their first bytes tell about where to look.
+    /// Everywhere that `id` lies.
     pub(crate) fn find(&self, id: &BlobId) -> Result<Vec<Row>, Error> {
         let (mut low, mut high) = (0, self.blocks());
         let mut at_hand = None;
-        let prefix = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
-        let mut guess = u64::try_from((u128::from(prefix) * u128::from(high)) >> 64).unwrap_or(0);
+        let mut guess = self.guess(id);
         let mut steps = 0;
         while low < high {
             let number = guess.clamp(low, high - 1);
             let block = self.block(number)?;
-            let rows = block[..ROWS * ROW].as_chunks::<ROW>().0;
-            let (first, last) = (&rows[0][..24], &rows[ROWS - 1][..24]);
-            let inside = id.as_bytes()[..] > *first && id.as_bytes()[..] <= *last;
-            if id.as_bytes()[..] <= *first {
+            let inside = is_inside(&block, id);
+            if id.as_bytes()[..] <= block[..BlobId::LEN] {
                 high = number;
                 guess = number.saturating_sub(1);
             } else {
@@ -191,14 +216,14 @@ impl Table {
 
     /// All rows in order.
     pub(crate) fn iter(&self) -> Rows<'_> {
-        Rows { table: self, block: [0; BLOCK], at: 0 }
+        Rows { table: self, block: Arc::new([0; BLOCK]), at: 0 }
     }
 }
 
 /// Rows of a table in order.
 pub(crate) struct Rows<'t> {
     table: &'t Table,
-    block: [u8; BLOCK],
+    block: Block,
     at: u64,
 }
 
@@ -222,6 +247,17 @@ impl Iterator for Rows<'_> {
         self.at += 1;
         Row::decode(&self.block[in_block * ROW..]).map(Ok)
     }
+}
+
+/// What an id begins with, as a number.
+fn prefix(id: &[u8]) -> u64 {
+    id.first_chunk().map_or(0, |eight| u64::from_be_bytes(*eight))
+}
+
+/// Whether the first row with this id, if there is one, must be in this block.
+fn is_inside(block: &[u8; BLOCK], id: &BlobId) -> bool {
+    let last = &block[(ROWS - 1) * ROW..][..BlobId::LEN];
+    id.as_bytes()[..] > block[..BlobId::LEN] && id.as_bytes()[..] <= *last
 }
 
 fn hash_block(block: &[u8; BLOCK], number: u64) -> [u8; 32] {
@@ -340,6 +376,19 @@ mod tests {
                 .unwrap()
                 .any(|e| { e.unwrap().file_name().to_string_lossy().starts_with(".tmp") })
         );
+    }
+
+    #[test]
+    fn whoever_asks_in_order_reads_each_block_about_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, rows) = (dir.path().join("t"), rows_of(100_000));
+        let made = rows.iter().copied().map(Ok);
+        let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+        for row in &rows {
+            assert_eq!(table.find(&row.id).unwrap(), [*row]);
+        }
+        let reads = table.reads.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(reads < table.blocks() * 3, "{reads} reads of {} blocks", table.blocks());
     }
 
     #[test]
