@@ -53,6 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keephold_cli::memory::share_heaps();
     let cli = Cli::parse();
     logging::init(&cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,5 +1,5 @@
-//! What both Keephold programs share: how they are told where the vault is, where keys lie, how they log, how they
-//! show numbers, and how they end.
+//! What both Keephold programs share: how they are told where the vault is, where keys lie, how they log, use
+//! memory, show numbers, and how they end.
 
 pub mod config;
 pub mod exit;
@@ -7,4 +7,5 @@ pub mod human;
 pub mod identity;
 pub mod keys;
 pub mod logging;
+pub mod memory;
 pub mod target;

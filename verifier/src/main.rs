@@ -8,6 +8,7 @@ use keephold_cli::logging;
 use keephold_verify::commands::{Cli, run};
 
 fn main() -> ExitCode {
+    keephold_cli::memory::share_heaps();
     let cli = Cli::parse();
     logging::init(cli.log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
