@@ -130,12 +130,13 @@ impl Expander {
                 Ok(frame)
             }
             ZSTD => {
-                let mut raw = vec![0; length as usize];
+                // Room that isn't cleared first, and hardly more of it than is to be believed.
+                let mut raw = Vec::with_capacity(length as usize);
                 let written = self
                     .0
-                    .decompress(raw.as_mut_slice(), payload)
+                    .decompress(&mut raw, payload)
                     .map_err(|code| Error::damaged(what, zstd_safe::get_error_name(code)))?;
-                if written != raw.len() {
+                if written != length as usize {
                     return Err(Error::damaged(
                         what,
                         format!("a frame of {length} bytes expanded to {written}"),
