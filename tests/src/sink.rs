@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Any date in the past: when all objects came.
-const MODIFIED: &str = "2026-11-01T00:00:00.000Z";
+/// When packs that aren't there came.
+const PHANTOM_MODIFIED: &str = "2026-11-01T00:00:00.000Z";
 const MODIFIED_HTTP: &str = "Sun, 01 Nov 2026 00:00:00 GMT";
 /// Most keys in one page of a listing, as with S3.
 const PAGE: usize = 1000;
@@ -18,6 +18,7 @@ struct Object {
     body: Arc<Vec<u8>>,
     mode: String,
     until: String,
+    modified: String,
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, Object>>>;
@@ -108,7 +109,7 @@ fn answer(
         ("PUT", None) => {
             let (mode, until) =
                 (header("x-amz-object-lock-mode"), header("x-amz-object-lock-retain-until-date"));
-            objects.insert(key, Object { body: Arc::new(body), mode, until });
+            objects.insert(key, Object { body: Arc::new(body), mode, until, modified: now() });
             send(stream, "200 OK", "ETag: \"e\"\r\nx-amz-version-id: v1\r\n", b"")?;
         }
         ("PUT", Some(_)) => {
@@ -146,7 +147,17 @@ fn phantom(key: &str, phantoms: &[[u8; 32]]) -> Option<Object> {
     let mut id = [0; 32];
     hex::decode_to_slice(key.rsplit('/').next()?, &mut id).ok()?;
     phantoms.binary_search(&id).ok()?;
-    Some(Object { body: Arc::default(), mode: "COMPLIANCE".into(), until: PHANTOM_UNTIL.into() })
+    Some(Object {
+        body: Arc::default(),
+        mode: "COMPLIANCE".into(),
+        until: PHANTOM_UNTIL.into(),
+        modified: PHANTOM_MODIFIED.into(),
+    })
+}
+
+/// Now, as listings write it.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 /// Now, as HTTP writes it.
@@ -228,19 +239,21 @@ fn settings_or_list(
     let real = objects
         .range::<String, _>(prefix.clone().max(after.clone())..)
         .filter(|(key, _)| wanted(key))
-        .map(|(key, object)| (key.clone(), object.body.len()));
+        .map(|(key, object)| (key.clone(), object.body.len(), object.modified.clone()));
     let from =
         phantoms.partition_point(|id| pack_key(vault, id) < prefix.clone().max(after.clone()));
-    let ghosts = phantoms[from..].iter().map(|id| (pack_key(vault, id), PACK_LEN as usize));
+    let ghosts = phantoms[from..]
+        .iter()
+        .map(|id| (pack_key(vault, id), PACK_LEN as usize, PHANTOM_MODIFIED.to_owned()));
     let mut page: Vec<_> = real.take(PAGE + 1).collect();
-    page.extend(ghosts.take(PAGE + 2).filter(|(key, _)| wanted(key)));
+    page.extend(ghosts.take(PAGE + 2).filter(|(key, ..)| wanted(key)));
     page.sort_unstable();
     page.dedup_by(|a, b| a.0 == b.0);
     let more = page.len() > PAGE;
     page.truncate(PAGE);
-    let last = page.last().map(|(key, _)| key.clone()).unwrap_or_default();
+    let last = page.last().map(|(key, ..)| key.clone()).unwrap_or_default();
     let mut items = String::new();
-    for (key, size) in page {
+    for (key, size, modified) in page {
         let (tag, version) = if versions {
             ("Version", "<VersionId>v1</VersionId><IsLatest>true</IsLatest>")
         } else {
@@ -248,7 +261,7 @@ fn settings_or_list(
         };
         let _ = write!(
             items,
-            "<{tag}><Key>{key}</Key>{version}<LastModified>{MODIFIED}</LastModified><ETag>\"e\"</ETag>\
+            "<{tag}><Key>{key}</Key>{version}<LastModified>{modified}</LastModified><ETag>\"e\"</ETag>\
              <Size>{size}</Size><StorageClass>STANDARD</StorageClass></{tag}>"
         );
     }

@@ -86,25 +86,25 @@ impl Index {
     pub(crate) fn new(
         vault: &Vault,
         secret: &VaultSecret,
-        segments: &[SegmentRef],
+        named: &[SegmentRef],
         cache_bytes: usize,
         requests: usize,
     ) -> Self {
-        let segments =
-            segments.iter().cloned().enumerate().map(|(n, s)| Segment::new(n, s)).collect();
+        let segments = named.iter().cloned().enumerate().map(|(n, s)| Segment::new(n, s)).collect();
+        let sizes = named.iter().map(|segment| segment.size).collect();
         Self {
             vault: vault.clone(),
             secret: secret.clone(),
             segments,
             cache: BlockCache::new(cache_bytes),
-            order: Order::default(),
+            order: Order::new(sizes),
             requests: requests.max(1),
         }
     }
 
     /// Tells how far on in the snapshot the data lies that will be looked for, from 0 to 1.
     pub(crate) fn expect(&self, part: f64) {
-        self.order.expect(part, self.segments.iter().map(|segment| segment.named.size));
+        self.order.expect(part);
     }
 
     /// Finds where blobs of one kind lie. A segment that can't be read only matters to the blobs that no other has.
@@ -121,7 +121,7 @@ impl Index {
         wanted.dedup();
         let mut search =
             Search { wanted, found: Located::default(), spare: HashMap::new(), failed: None };
-        let mut order = self.order.of(kind, self.segments.len()).peekable();
+        let mut order = self.order.of(kind).into_iter().peekable();
         let mut searched = 0;
         while !search.wanted.is_empty() && order.peek().is_some() {
             // Not where it was most likely: the next few footers are fetched at once.

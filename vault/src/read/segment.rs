@@ -17,7 +17,7 @@ use crate::record::SegmentRef;
 use crate::store::{ObjectKey, VersionId};
 
 /// A segment of at most this many bytes is read whole: one request instead of three.
-const WHOLE_MAX: u64 = 4 * MIB as u64;
+pub(crate) const WHOLE_MAX: u64 = 4 * MIB as u64;
 /// How many bytes of a longer segment's end are read at first. The footer of a full segment (a million blobs) takes
 /// some 40 KiB, and half a kilobyte for each run's envelope.
 const TAIL_GUESS: u64 = 128 * 1024;

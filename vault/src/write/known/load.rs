@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use futures::TryStreamExt;
+use jiff::Timestamp;
 
 use super::memo::{Memo, write_file};
 use super::{Known, LITTER_AGE, LockState, Segment};
@@ -15,19 +16,30 @@ use crate::read::{concerns_object, versions_or_newest};
 use crate::record::PackSet;
 use crate::store::{ObjectKey, Prefix, Version, VersionId};
 
+/// A segment in the vault, and its versions, newest first.
+type Listed = (SegmentId, Vec<Option<VersionId>>);
+
 impl Known {
-    /// The segments in the vault, each with its versions, newest first.
-    pub(super) async fn list(&self) -> Result<Vec<(SegmentId, Vec<Option<VersionId>>)>, Error> {
-        let mut found: Vec<(SegmentId, Vec<Option<VersionId>>)> = Vec::new();
+    /// The segments in the vault, the oldest first: so a record can name the newest first, by which readers guess where
+    /// to search.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, Error> {
+        let mut found: Vec<(Timestamp, Listed)> = Vec::new();
         let mut listed = versions_or_newest(&*self.store, &Prefix::index());
-        while let Some(Version { key, version, delete_marker, .. }) = listed.try_next().await? {
+        while let Some(Version { key, version, delete_marker, modified, .. }) =
+            listed.try_next().await?
+        {
             let Some(id) = key.as_segment().filter(|_| !delete_marker) else { continue };
             match found.last_mut() {
-                Some((last, versions)) if *last == id => versions.push(version),
-                _ => found.push((id, vec![version])),
+                Some((stored, (last, versions))) if *last == id => {
+                    // What was put over it later doesn't make it younger.
+                    *stored = modified.min(*stored);
+                    versions.push(version);
+                }
+                _ => found.push((modified, (id, vec![version]))),
             }
         }
-        Ok(found)
+        found.sort_by_key(|(stored, _)| *stored);
+        Ok(found.into_iter().map(|(_, segment)| segment).collect())
     }
 
     /// Removes copies of segments that the vault no longer holds, and what killed runs left half written. Other jobs
