@@ -100,6 +100,12 @@ impl Compressor {
 /// Expands frames; keeps its context from one to the next.
 pub(crate) struct Expander(DCtx<'static>);
 
+impl std::fmt::Debug for Expander {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Expander")
+    }
+}
+
 impl Expander {
     pub(crate) fn new() -> Self {
         Self(DCtx::create())

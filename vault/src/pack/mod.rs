@@ -12,7 +12,8 @@ use crate::ids::BlobId;
 use crate::seal::MessageKind;
 
 pub(crate) use build::{PACK_BLOBS, PackBuilder};
-pub use open::{FrameReader, OpenPack, check_name};
+pub(crate) use open::FrameReader;
+pub use open::{OpenPack, check_name};
 
 /// What a blob holds. Frames don't mix kinds, so that trees can be read without the data between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

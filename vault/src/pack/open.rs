@@ -13,10 +13,10 @@ pub fn check_name(id: &PackId, bytes: &[u8]) -> bool {
     blake3::hash(bytes).as_bytes() == id.as_bytes()
 }
 
-/// Opens frames of one pack, whose salt and run key are known from the index.
-pub struct FrameReader {
+/// Opens frames of one pack, whose salt and run key are known from the index. What expands them is lent: it takes some
+/// 150 KiB, while these are kept for many packs.
+pub(crate) struct FrameReader {
     sealer: Sealer,
-    expander: Expander,
     what: String,
 }
 
@@ -28,10 +28,9 @@ impl std::fmt::Debug for FrameReader {
 
 impl FrameReader {
     /// A reader of frames of `pack`.
-    pub fn new(vault: VaultId, run: &RunKey, pack: &PackId, salt: &Salt) -> Self {
+    pub(crate) fn new(vault: VaultId, run: &RunKey, pack: &PackId, salt: &Salt) -> Self {
         Self {
             sealer: Sealer::new(&run.pack_key(&vault, salt), ObjectKind::Pack, vault, *salt),
-            expander: Expander::new(),
             what: format!("pack {pack}"),
         }
     }
@@ -40,14 +39,15 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`Error::Damaged`] if it was altered, or expands to more than the format allows.
-    pub fn open(
-        &mut self,
+    pub(crate) fn open(
+        &self,
         message: Vec<u8>,
         offset: u32,
         kind: BlobKind,
+        expander: &mut Expander,
     ) -> Result<Vec<u8>, Error> {
         let message = self.sealer.open(message, u64::from(offset), kind.message(), &self.what)?;
-        self.expander.expand(message, FRAME_RAW_MAX, &self.what)
+        expander.expand(message, FRAME_RAW_MAX, &self.what)
     }
 }
 
@@ -56,6 +56,7 @@ impl FrameReader {
 pub struct OpenPack {
     frames: Vec<FrameInfo>,
     reader: FrameReader,
+    expander: Expander,
     salt: Salt,
 }
 
@@ -109,7 +110,8 @@ impl OpenPack {
         )?;
         let footer: Footer = postcard::from_bytes(&footer).map_err(|e| Error::damaged(&what, e))?;
         check_layout(&footer.frames, header_len, start, &what)?;
-        Ok(Self { frames: footer.frames, reader, salt: header.salt })
+        let expander = Expander::new();
+        Ok(Self { frames: footer.frames, reader, expander, salt: header.salt })
     }
 
     /// The frames in it.
@@ -134,7 +136,8 @@ impl OpenPack {
             let message = bytes
                 .get(range)
                 .ok_or_else(|| Error::damaged(&self.reader.what, "it is cut short"))?;
-            let raw = self.reader.open(message.to_vec(), frame.offset, frame.kind)?;
+            let raw =
+                self.reader.open(message.to_vec(), frame.offset, frame.kind, &mut self.expander)?;
             let mut rest = raw.as_slice();
             for (id, n) in &frame.blobs {
                 let Some((blob, tail)) = rest.split_at_checked(*n as usize) else {

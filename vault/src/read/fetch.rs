@@ -16,11 +16,14 @@ use crate::keys::VaultSecret;
 use crate::limits::BLOB_LEN_MAX;
 use crate::pack::BlobKind;
 use crate::read::cache::Cache;
-use crate::read::frames::{FrameOpener, Request, WantedBlob, WantedFrame, coalesce, gather};
+use crate::read::frames::{
+    FrameName, FrameOpener, Request, WantedBlob, WantedFrame, coalesce, gather,
+};
 use crate::read::index::{Index, Located};
 use crate::read::opener::Opener;
+use crate::read::under_way::{Claim, UnderWay, Whose};
 use crate::read::versions::{self, concerns_object, reproduce, untrue};
-use crate::read::{ReadSettings, Vault, blocking};
+use crate::read::{ReadSettings, Task, Vault, blocking};
 use crate::record::SegmentRef;
 use crate::store::{ObjectKey, VersionId};
 
@@ -116,13 +119,15 @@ impl Fetched {
         }
     }
 
-    fn take(&mut self, frame: &WantedFrame, result: Result<Stretches, Error>) {
-        match result {
-            Ok(blobs) => self.blobs.extend(blobs),
-            Err(error) => {
-                let error = Arc::new(error);
-                let ids = frame.blobs.iter().map(|blob| (blob.id, Arc::clone(&error)));
-                self.errors.extend(ids);
+    fn take(&mut self, frames: Vec<Cut>) {
+        for (frame, result) in frames {
+            match result {
+                Ok(blobs) => self.blobs.extend(blobs),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    let ids = frame.blobs.iter().map(|blob| (blob.id, Arc::clone(&error)));
+                    self.errors.extend(ids);
+                }
             }
         }
     }
@@ -130,13 +135,17 @@ impl Fetched {
 
 /// Stretches that one frame holds.
 type Stretches = Vec<(BlobId, Stretch)>;
+/// A frame, and what of it was wanted, or why it can't be had.
+type Cut = (WantedFrame, Result<Stretches, Error>);
 
 /// Fetches blobs of one snapshot.
 pub(crate) struct Fetcher {
     vault: Vault,
     index: Index,
     opener: FrameOpener,
-    frames: Cache<(PackId, u32, BlobKind), Bytes>,
+    frames: Cache<FrameName, Bytes>,
+    /// Frames that batches fetch: those that a batch ends with, the next one begins with.
+    under_way: UnderWay<FrameName>,
     /// Versions of packs that were found to be true where a plain read wasn't.
     versions: Mutex<HashMap<PackId, Option<VersionId>>>,
     cpus: Semaphore,
@@ -154,8 +163,9 @@ impl Fetcher {
         let (requests, threads) = (settings.requests.max(1), settings.threads.max(1));
         Self {
             index: Index::new(vault, secret, segments, settings.index_cache_bytes, requests),
-            opener: FrameOpener::new(vault.id(), opener, secret.blob_namer(), threads),
+            opener: FrameOpener::new(vault.id(), opener, secret.blob_namer()),
             frames: Cache::new(settings.frame_cache_bytes),
+            under_way: UnderWay::default(),
             versions: Mutex::default(),
             cpus: Semaphore::new(threads),
             requests,
@@ -180,42 +190,78 @@ impl Fetcher {
         let ids = wanted.stretches.keys().copied();
         let Located { places, errors } = self.index.locate(kind, ids).await?;
         let mut fetched = Fetched { blobs: HashMap::new(), errors };
-        let (mut cached, mut missing) = (Vec::new(), Vec::new());
+        let (mut cached, mut missing, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut claims = HashMap::new();
         for frame in gather(places, kind, &wanted.stretches) {
+            let name = frame.name();
+            match self.under_way.claim(&name) {
+                Whose::Theirs(wait) => theirs.push((frame, wait)),
+                Whose::Mine(claim) => match self.frames.get(&name) {
+                    Some(raw) => cached.push((frame, raw)),
+                    None => {
+                        claims.insert(name, claim);
+                        missing.push(frame);
+                    }
+                },
+            }
+        }
+        // A task of its own: what others wait for goes on, also while nobody asks for this one's result.
+        let reading = Task::spawn(Arc::clone(self).read(missing, claims));
+        fetched.take(self.cut_cached(cached).await?);
+        fetched.take(reading.join().await??);
+        // What the others didn't keep is read again.
+        let (mut cached, mut missing) = (Vec::new(), Vec::new());
+        for (frame, wait) in theirs {
+            wait.ended().await;
             match self.frames.get(&frame.name()) {
                 Some(raw) => cached.push((frame, raw)),
                 None => missing.push(frame),
             }
         }
-        if !cached.is_empty() {
-            let this = Arc::clone(self);
-            let results = blocking(move || {
-                let cut = |(frame, raw): (WantedFrame, Bytes)| {
-                    let blobs = this.cut(&frame, &raw);
-                    (frame, blobs)
-                };
-                cached.into_iter().map(cut).collect::<Vec<_>>()
-            });
-            for (frame, blobs) in results.await? {
-                fetched.take(&frame, blobs);
-            }
-        }
-        let mut requests = stream::iter(coalesce(missing))
-            .map(|request| self.request(request))
-            .buffer_unordered(self.requests);
-        while let Some(results) = requests.next().await {
-            for (frame, blobs) in results? {
-                fetched.take(&frame, blobs);
-            }
-        }
+        fetched.take(self.cut_cached(cached).await?);
+        fetched.take(Arc::clone(self).read(missing, HashMap::new()).await?);
         Ok(fetched)
     }
 
-    /// Reads the frames of one request, each through other versions of the pack if need be.
-    async fn request(
+    /// Reads frames, and gives each one's claim up once it is read.
+    async fn read(
+        self: Arc<Self>,
+        frames: Vec<WantedFrame>,
+        mut claims: HashMap<FrameName, Claim<FrameName>>,
+    ) -> Result<Vec<Cut>, Error> {
+        let mut read = Vec::with_capacity(frames.len());
+        let mut requests = stream::iter(coalesce(frames))
+            .map(|request| self.request(request))
+            .buffer_unordered(self.requests);
+        while let Some(results) = requests.next().await {
+            let results = results?;
+            for (frame, _) in &results {
+                claims.remove(&frame.name());
+            }
+            read.extend(results);
+        }
+        drop(requests);
+        Ok(read)
+    }
+
+    /// Cuts blobs out of frames that were kept.
+    async fn cut_cached(
         self: &Arc<Self>,
-        request: Request,
-    ) -> Result<Vec<(WantedFrame, Result<Stretches, Error>)>, Error> {
+        frames: Vec<(WantedFrame, Bytes)>,
+    ) -> Result<Vec<Cut>, Error> {
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        let this = Arc::clone(self);
+        let cut = move |(frame, raw): (WantedFrame, Bytes)| {
+            let blobs = this.cut(&frame, &raw);
+            (frame, blobs)
+        };
+        blocking(|| frames.into_iter().map(cut).collect()).await
+    }
+
+    /// Reads the frames of one request, each through other versions of the pack if need be.
+    async fn request(self: &Arc<Self>, request: Request) -> Result<Vec<Cut>, Error> {
         let Some(id) = request.pack().map(|pack| pack.id()) else { return Ok(Vec::new()) };
         let version = self.version_of(&id);
         let store = self.vault.store();
@@ -253,7 +299,7 @@ impl Fetcher {
         request: Request,
         range: Range<u64>,
         bytes: Bytes,
-    ) -> Result<Vec<(WantedFrame, Result<Stretches, Error>)>, Error> {
+    ) -> Result<Vec<Cut>, Error> {
         let turn = self.cpus.acquire().await;
         let this = Arc::clone(self);
         let opened = blocking(move || {
@@ -283,7 +329,8 @@ impl Fetcher {
         let blobs = self.cut(frame, &raw)?;
         // Data is mostly read in the order in which it was written: what is wanted up to its end isn't wanted again.
         // Where a content consists of parts of many runs' blobs, the cache so holds about one frame of each.
-        if frame.kind != BlobKind::Data || frame.wanted_end() < raw.len() {
+        let goes_on = frame.wanted_end() < raw.len() || self.under_way.is_awaited(&frame.name());
+        if frame.kind != BlobKind::Data || goes_on {
             let weight = raw.len();
             self.frames.put(frame.name(), raw, weight);
         }

@@ -1,16 +1,18 @@
 //! Which frames a batch of blobs needs, in how few requests, and how a frame becomes checked blobs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::frame::Expander;
 use crate::ids::{BlobId, PackId, VaultId};
 use crate::keys::BlobNamer;
 use crate::pack::{BlobKind, FrameReader};
 use crate::read::MIB;
+use crate::read::cache::Cache;
 use crate::read::index::{BlobPlace, PackPlace};
 use crate::read::opener::Opener;
 
@@ -19,6 +21,9 @@ use crate::read::opener::Opener;
 const GAP_MAX: u64 = 64 * 1024;
 /// Most bytes of one request, but for one frame that is longer by itself.
 const REQUEST_MAX: u64 = 8 * MIB as u64;
+
+/// What tells a frame from any other.
+pub(crate) type FrameName = (PackId, u32, BlobKind);
 
 /// One frame and the blobs that are wanted of it.
 #[derive(Debug, Clone)]
@@ -57,7 +62,7 @@ impl WantedFrame {
         self.blobs.iter().map(|blob| blob.offset + blob.wanted.end).max().unwrap_or(0)
     }
 
-    pub(crate) fn name(&self) -> (PackId, u32, BlobKind) {
+    pub(crate) fn name(&self) -> FrameName {
         (self.pack.id(), self.offset, self.kind)
     }
 }
@@ -121,46 +126,44 @@ pub(crate) fn coalesce(frames: Vec<WantedFrame>) -> Vec<Request> {
     requests
 }
 
-/// What opens frames, with its contexts kept from one to the next.
+/// Packs whose keys are kept: a content of which each run stored a little is read from one of each run, in turns.
+const READERS_MAX: usize = 512;
+
+/// What opens frames, with its keys and contexts kept from one to the next.
 pub(crate) struct FrameOpener {
     vault: VaultId,
     opener: Opener,
     namer: BlobNamer,
-    /// Readers of the packs that were read last; each holds a context of some 100 KiB.
-    readers: Mutex<VecDeque<(PackId, FrameReader)>>,
-    readers_max: usize,
+    readers: Cache<PackId, Arc<FrameReader>>,
+    /// Those that no thread is using.
+    expanders: Mutex<Vec<Expander>>,
 }
 
 impl FrameOpener {
-    pub(crate) fn new(vault: VaultId, opener: Opener, namer: BlobNamer, threads: usize) -> Self {
-        let readers = Mutex::default();
-        Self { vault, opener, namer, readers, readers_max: threads * 2 }
+    pub(crate) fn new(vault: VaultId, opener: Opener, namer: BlobNamer) -> Self {
+        let readers = Cache::new(READERS_MAX);
+        Self { vault, opener, namer, readers, expanders: Mutex::default() }
     }
 
     /// Opens and expands a frame from its sealed message. Call it where blocking is allowed.
     pub(crate) fn open(&self, frame: &WantedFrame, message: Vec<u8>) -> Result<Bytes, Error> {
-        let mut reader = self.reader(&frame.pack)?;
-        let raw = reader.open(message, frame.offset, frame.kind);
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.push_back((frame.pack.id(), reader));
-        if readers.len() > self.readers_max {
-            readers.pop_front();
-        }
+        let reader = self.reader(&frame.pack)?;
+        let idle = || self.expanders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expander = idle().pop().unwrap_or_else(Expander::new);
+        let raw = reader.open(message, frame.offset, frame.kind, &mut expander);
+        idle().push(expander);
         raw.map(Bytes::from)
     }
 
-    fn reader(&self, pack: &PackPlace) -> Result<FrameReader, Error> {
+    fn reader(&self, pack: &PackPlace) -> Result<Arc<FrameReader>, Error> {
         let id = pack.id();
-        {
-            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = readers.iter().position(|(of, _)| *of == id)
-                && let Some((_, reader)) = readers.remove(at)
-            {
-                return Ok(reader);
-            }
+        if let Some(reader) = self.readers.get(&id) {
+            return Ok(reader);
         }
         let key = self.opener.run_key(pack.envelope()?, &format!("pack {id}"))?;
-        Ok(FrameReader::new(self.vault, &key, &id, &pack.row.salt))
+        let reader = Arc::new(FrameReader::new(self.vault, &key, &id, &pack.row.salt));
+        self.readers.put(id, Arc::clone(&reader), 1);
+        Ok(reader)
     }
 
     /// Cuts one wanted blob out of its frame and recomputes its id.

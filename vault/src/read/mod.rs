@@ -39,6 +39,7 @@ mod select;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod vault;
 mod versions;
 mod walk;
