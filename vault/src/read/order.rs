@@ -5,8 +5,8 @@
 //!
 //! - for data, their neighbours. Where nothing was found yet, it is guessed how far on in the snapshot the wanted lies: a
 //!   first backup fills its segments in the order of paths.
-//! - for nodes and lists, the newest, which has the top of the tree; then those that are read in one piece anyway, the
-//!   longest first: among the segments of later, smaller runs it is the one that most nodes still lie in.
+//! - for nodes and lists, the newest of those that are read in one piece, which has the top of the tree; then the others of
+//!   them, the longest first: among the segments of later, smaller runs it is the one that most nodes still lie in.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,9 +50,10 @@ impl Order {
         if kind == BlobKind::Data {
             rest.sort_by_key(|&at| at.abs_diff(start));
         } else {
+            let whole = |at: usize| self.sizes[at] <= WHOLE_MAX;
+            let newest = (0..self.sizes.len()).find(|&at| whole(at));
             rest.sort_by_key(|&at| {
-                let size = self.sizes[at];
-                (at > 0, size > WHOLE_MAX, std::cmp::Reverse(size))
+                (newest != Some(at), !whole(at), std::cmp::Reverse(self.sizes[at]))
             });
         }
         order.append(&mut rest);
@@ -115,6 +116,9 @@ mod tests {
         order.found(BlobKind::List, 2);
         assert_eq!(order.of(BlobKind::Tree), [2, 0, 3, 1, 5, 4]);
         assert_eq!(order.of(BlobKind::Data)[0], 0);
+        // The last segment of data was stored after that of the nodes.
+        let order = Order::new(vec![WHOLE_MAX + 1, 160_000, WHOLE_MAX + 2]);
+        assert_eq!(order.of(BlobKind::Tree), [1, 2, 0]);
     }
 
     #[test]

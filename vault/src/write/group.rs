@@ -5,6 +5,9 @@ use crate::pack::BlobKind;
 
 /// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
 const NODE_FRAME_TARGET: usize = 256 * 1024;
+/// The inner nodes of a tree of a million files fit into one frame with the root: the way down is one read up to the leaves.
+/// Over a line of 50 ms, a third of a MiB more takes less time than another request.
+const INNER_FRAME_TARGET: usize = 1 << 20;
 /// After many runs, each MiB of a stream of row deltas consists of a little from each: whoever restores it expands a frame
 /// of every run to get at a few rows, so these are as small as they can be without losing much to compression.
 const SCATTERED_FRAME_TARGET: usize = 128 * 1024;
@@ -58,7 +61,8 @@ impl Group {
                 .clamp(FRAME_RAW_TARGET, SMALL_FRAME_TARGET),
             Self::Stream => FRAME_RAW_TARGET,
             Self::Scattered => SCATTERED_FRAME_TARGET,
-            Self::Leaves | Self::Inner | Self::Lists => NODE_FRAME_TARGET,
+            Self::Inner => INNER_FRAME_TARGET,
+            Self::Leaves | Self::Lists => NODE_FRAME_TARGET,
         }
     }
 }

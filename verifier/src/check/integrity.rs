@@ -84,8 +84,8 @@ impl Reading {
         };
         let readable: Vec<_> = batch.iter().filter(is_there).collect();
         self.skipped += (batch.len() - readable.len()) as u64;
-        // Two more than threads, so that some are on their way while others are opened.
-        let ahead = context.settings.concurrency + 2;
+        // One more than threads, so that it is on its way while others are opened; each takes the memory of a whole pack.
+        let ahead = context.settings.concurrency + 1;
         let mut reading = futures::stream::iter(readable)
             .map(|object| read(context, object, deep))
             .buffer_unordered(ahead);
