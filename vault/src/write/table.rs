@@ -1,7 +1,8 @@
 //! Tables of known blobs on this host's disk: sorted, searched by reading a block or two, merged as they grow.
 //!
 //! A table is a disposable copy of what index segments say. Each block carries a hash, since a wrong answer
-//! ('that blob is stored') would lose data, while a lost table only costs time.
+//! ('that blob is stored') would lose data, while a lost table only costs time. So does a wrong 'not here', and the most
+//! are right: a block is only hashed before something in it is believed.
 //!
 //! Layout: blocks of 4,096 bytes, each 127 rows of 32 bytes (blob id, segment number, pack number, u32 LE each) and
 //! the BLAKE3 of those rows and the block's number; the last block is filled with rows of 0xff. Then the segments
@@ -22,6 +23,14 @@ const BLOCK: usize = 4096;
 const EMPTY: [u8; ROW] = [0xff; ROW];
 
 type Block = Arc<[u8; BLOCK]>;
+
+#[derive(Debug)]
+struct Last {
+    number: u64,
+    block: Block,
+    /// Whether its hash was checked.
+    sound: bool,
+}
 
 /// Where a table says that a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +70,7 @@ pub(crate) struct Table {
     rows: u64,
     segments: Vec<SegmentId>,
     /// The block that was searched last: whoever looks blobs up in order reads and hashes each block once.
-    last: Mutex<Option<(u64, Block)>>,
+    last: Mutex<Option<Last>>,
     #[cfg(test)]
     reads: std::sync::atomic::AtomicU64,
 }
@@ -127,14 +136,29 @@ impl Table {
         self.rows.div_ceil(ROWS as u64)
     }
 
+    /// A block, as it was read: enough to find out that something isn't in it.
     fn block(&self, number: u64) -> Result<Block, Error> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, block)) = last.as_ref().filter(|(at, _)| *at == number) {
-            return Ok(block.clone());
+        if let Some(last) = last.as_ref().filter(|last| last.number == number) {
+            return Ok(Arc::clone(&last.block));
         }
         let block = Arc::new(self.read_block(number)?);
-        *last = Some((number, block.clone()));
+        *last = Some(Last { number, block: Arc::clone(&block), sound: false });
         Ok(block)
+    }
+
+    /// Checks the hash of a block, so that what stands in it may be believed.
+    fn believe(&self, number: u64, block: &Block) -> Result<(), Error> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut same = last.as_mut().filter(|last| Arc::ptr_eq(&last.block, block));
+        if same.as_ref().is_some_and(|last| last.sound) {
+            return Ok(());
+        }
+        self.check(number, block)?;
+        if let Some(last) = &mut same {
+            last.sound = true;
+        }
+        Ok(())
     }
 
     /// Where to look for `id` first: where the last one was, if it is between the ids of that block; else as far from
@@ -142,8 +166,8 @@ impl Table {
     fn guess(&self, id: &BlobId) -> u64 {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, first) = match last.as_ref() {
-            Some((number, block)) if is_inside(block, id) => return *number,
-            Some((number, block)) => (*number, prefix(&block[..])),
+            Some(last) if is_inside(&last.block, id) => return last.number,
+            Some(last) => (last.number, prefix(&last.block[..])),
             None => (0, 0),
         };
         let far = i128::from(prefix(id.as_bytes())) - i128::from(first);
@@ -153,18 +177,27 @@ impl Table {
 
     fn read_block(&self, number: u64) -> Result<[u8; BLOCK], Error> {
         let mut block = [0; BLOCK];
-        let failed = |e| Error::local(format!("reading {}", self.path.display()))(e);
         #[cfg(test)]
         self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.file.read_exact_at(&mut block, number * BLOCK as u64).map_err(failed)?;
-        if hash_block(&block, number) != block[ROWS * ROW..] {
-            let _ = std::fs::remove_file(&self.path);
-            return Err(failed(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "the cache is damaged; it was removed, run the backup again",
-            )));
-        }
+        self.file
+            .read_exact_at(&mut block, number * BLOCK as u64)
+            .map_err(|error| self.failed(error))?;
         Ok(block)
+    }
+
+    fn check(&self, number: u64, block: &[u8; BLOCK]) -> Result<(), Error> {
+        if hash_block(block, number) == block[ROWS * ROW..] {
+            return Ok(());
+        }
+        let _ = std::fs::remove_file(&self.path);
+        Err(self.failed(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "the cache is damaged; it was removed, run the backup again",
+        )))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::local(format!("reading {}", self.path.display()))(error)
     }
 
     /// Everywhere that `id` lies.
@@ -208,6 +241,7 @@ impl Table {
                 if !real || row[..24] != id.as_bytes()[..] {
                     return Ok(found);
                 }
+                self.believe(number, &block)?;
                 found.extend(Row::decode(row));
             }
         }
@@ -236,7 +270,9 @@ impl Iterator for Rows<'_> {
         }
         let in_block = usize::try_from(self.at % ROWS as u64).unwrap_or(0);
         if in_block == 0 {
-            match self.table.block(self.at / ROWS as u64) {
+            let number = self.at / ROWS as u64;
+            let block = self.table.block(number);
+            match block.and_then(|block| self.table.believe(number, &block).map(|()| block)) {
                 Ok(block) => self.block = block,
                 Err(error) => {
                     self.at = self.table.rows;
@@ -416,6 +452,22 @@ mod tests {
                 assert_eq!(table.find(&same[0].id).unwrap(), same);
             }
         }
+    }
+
+    #[test]
+    fn what_is_in_a_damaged_block_is_not_believed_and_what_is_not_in_it_costs_no_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, rows) = (dir.path().join("t"), rows_of(100));
+        write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The number of the pack, which nothing else would show to be wrong.
+        bytes[ROW * 5 + 28] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let table = Table::open(&path).unwrap();
+        assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
+        assert!(path.exists());
+        assert!(table.find(&rows[5].id).is_err());
+        assert!(!path.exists());
     }
 
     #[test]
