@@ -192,7 +192,7 @@ impl Table {
         let _ = std::fs::remove_file(&self.path);
         Err(self.failed(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
-            "the cache is damaged; it was removed, run the backup again",
+            "the cache is damaged; it was removed, and is built again",
         )))
     }
 
