@@ -52,8 +52,8 @@ def limit(factor, operation, more=0.0):
     return bound
 
 
-def own(factor, operation):
-    def bound(medians, field="seconds"):
+def own(factor, operation, field="seconds"):
+    def bound(medians, field=field):
         value = medians.of(OURS, operation, field)
         return (None, operation) if value is None else (factor * value, operation)
     return bound
@@ -82,7 +82,7 @@ GOALS = [
     Goal("dump", "backup, changed", "a tenth of the best peer's added bytes", "added_bytes",
          peer(0.1, "backup, changed", "added_bytes")),
     Goal("dump", "backup, changed", "1.2 x the CPU of a first dump", "cpu_seconds",
-         own(1.2, "backup, first")),
+         own(1.2, "backup, first", "cpu_seconds")),
     Goal("dump", "restore, changed", "1.5 x the first one's", "seconds",
          own(1.5, "restore, first")),
     Goal("dump", "restore, changed-60", "2 x the first one's", "seconds",
@@ -114,8 +114,7 @@ def table(rows, median):
             ours = medians.of(OURS, goal.operation, goal.field)
             if ours is None and goal.operation.endswith("-60"):
                 continue  # only with --changes 60
-            bound, of = (goal.bound(medians) if goal.field != "cpu_seconds"
-                         else goal.bound(medians, "cpu_seconds"))
+            bound, of = goal.bound(medians)
             cpu = ""
             if goal.field == "seconds":
                 # On a busy machine the wall says little: the same ratio by CPU time stands beside it.

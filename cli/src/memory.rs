@@ -11,7 +11,8 @@ const HEAPS_MAX: usize = 16;
 /// many. A heap doesn't give back what lies below its topmost block, so that with a dozen threads, each of which passes
 /// buffers on to others, a restore held 200 to 240 MB where two heaps take 125 to 140 MB, in the same time.
 ///
-/// To be called before threads are started; later it does nothing. Other allocators have no such setting, and are left as they are.
+/// To be called before threads are started; later it does nothing. Other allocators have no such setting, and are left as
+/// they are.
 #[cfg_attr(
     target_env = "gnu",
     expect(unsafe_code, reason = "there is no safe way to mallopt; the proof stands beside it")

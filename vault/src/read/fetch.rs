@@ -194,15 +194,16 @@ impl Fetcher {
         let mut claims = HashMap::new();
         for frame in gather(places, kind, &wanted.stretches) {
             let name = frame.name();
+            if let Some(raw) = self.frames.get(&name) {
+                cached.push((frame, raw));
+                continue;
+            }
             match self.under_way.claim(&name) {
                 Whose::Theirs(wait) => theirs.push((frame, wait)),
-                Whose::Mine(claim) => match self.frames.get(&name) {
-                    Some(raw) => cached.push((frame, raw)),
-                    None => {
-                        claims.insert(name, claim);
-                        missing.push(frame);
-                    }
-                },
+                Whose::Mine(claim) => {
+                    claims.insert(name, claim);
+                    missing.push(frame);
+                }
             }
         }
         // A task of its own: what others wait for goes on, also while nobody asks for this one's result.
@@ -240,7 +241,6 @@ impl Fetcher {
             }
             read.extend(results);
         }
-        drop(requests);
         Ok(read)
     }
 
