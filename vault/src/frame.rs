@@ -34,6 +34,8 @@ pub(crate) struct Compressor {
     sampler: CCtx<'static>,
     scratch: Vec<u8>,
     compressed: Vec<u8>,
+    /// Whether the last frame shrank. Like follows like: only after one that did not is the next one sampled first.
+    shrank: bool,
 }
 
 impl Compressor {
@@ -52,7 +54,7 @@ impl Compressor {
         context.set_parameter(CParameter::ChecksumFlag(false)).map_err(failed)?;
         context.set_parameter(CParameter::ContentSizeFlag(false)).map_err(failed)?;
         sampler.set_parameter(CParameter::CompressionLevel(1)).map_err(failed)?;
-        Ok(Self { context, sampler, scratch: Vec::new(), compressed: Vec::new() })
+        Ok(Self { context, sampler, scratch: Vec::new(), compressed: Vec::new(), shrank: true })
     }
 
     /// Appends the expanded form's head and payload to `out`.
@@ -62,14 +64,15 @@ impl Compressor {
         let start = out.len();
         out.push(ZSTD);
         out.extend_from_slice(&length.to_le_bytes());
-        if self.shrinks(raw) {
+        if self.shrank || self.shrinks(raw) {
             self.compressed.clear();
             self.compressed.reserve(zstd_safe::compress_bound(raw.len()));
             let written = self
                 .context
                 .compress2(&mut self.compressed, raw)
                 .map_err(|code| Error::damaged("a frame", zstd_safe::get_error_name(code)))?;
-            if written * 1024 < raw.len() * WORTH_PER_1024 {
+            self.shrank = written * 1024 < raw.len() * WORTH_PER_1024;
+            if self.shrank {
                 out.extend_from_slice(&self.compressed);
                 return Ok(());
             }

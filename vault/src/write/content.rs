@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use crate::content::{Content, Extent, Extents, ListRef, Recent};
 use crate::error::Error;
-use crate::ids::{BlobId, ContentHash};
-use crate::keys::BlobNamer;
+use crate::ids::ContentHash;
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 use crate::pack::BlobKind;
 use crate::write::pipeline::Writer;
@@ -19,50 +18,31 @@ const LIST_CUT_MASK: u8 = 0xff;
 /// afterwards stays small beside it.
 pub(super) const GATHER_CHUNKS: usize = 4;
 
-/// A small file that was named already, by a thread that reads ahead.
-#[derive(Debug)]
-pub struct Prepared {
-    /// Its bytes.
-    pub(super) bytes: Vec<u8>,
-    /// What they are called as one blob.
-    pub(super) id: BlobId,
-}
-
-impl Prepared {
-    /// Names a file of up to [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX) bytes.
-    pub fn new(namer: &BlobNamer, bytes: Vec<u8>) -> Self {
-        Self { id: namer.name(BlobKind::Data, &bytes), bytes }
-    }
-
-    /// Its length in bytes.
-    pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-}
-
 /// Chunks are bounded by `limits::BLOB_LEN_MAX`.
 pub(crate) fn length_of(chunk: &[u8]) -> u32 {
     u32::try_from(chunk.len()).unwrap_or(u32::MAX)
 }
 
-/// Takes a file or stream piece by piece.
-#[derive(Debug)]
-pub struct ContentWriter {
-    gathered: Vec<u8>,
+/// The hash of a content: of all its bytes but holes, in order.
+#[derive(Debug, Default)]
+pub struct ContentHasher {
     hasher: blake3::Hasher,
-    list: ExtentList,
-    size: u64,
+    bytes: u64,
 }
 
-impl Default for ContentWriter {
-    fn default() -> Self {
-        Self {
-            gathered: Vec::new(),
-            hasher: blake3::Hasher::new(),
-            list: ExtentList::default(),
-            size: 0,
-        }
+impl ContentHasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
     }
+}
+
+/// Takes a file or stream piece by piece.
+#[derive(Debug, Default)]
+pub struct ContentWriter {
+    hasher: ContentHasher,
+    chunks: ContentChunks,
 }
 
 impl ContentWriter {
@@ -72,7 +52,44 @@ impl ContentWriter {
     /// As [`Writer::add`].
     pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
+        self.chunks.push(writer, bytes)
+    }
+
+    /// Adds a hole of `length` bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn hole(&mut self, writer: &mut Writer, length: u64) -> Result<(), Error> {
+        self.chunks.hole(writer, length)
+    }
+
+    /// The content of all that was added.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn finish(self, writer: &mut Writer) -> Result<Content, Error> {
+        self.chunks.finish(writer, &self.hasher)
+    }
+}
+
+/// As [`ContentWriter`], of bytes that another thread hashes meanwhile.
+#[derive(Debug, Default)]
+pub struct ContentChunks {
+    gathered: Vec<u8>,
+    list: ExtentList,
+    size: u64,
+    /// How much of `size` isn't in holes.
+    bytes: u64,
+}
+
+impl ContentChunks {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
         self.size += bytes.len() as u64;
+        self.bytes += bytes.len() as u64;
         let max = writer.chunker().bounds().max as usize;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -115,14 +132,19 @@ impl ContentWriter {
         Ok(())
     }
 
-    /// The content of all that was added.
+    /// The content of all that was added, and that `hasher` was given as well.
     ///
     /// # Errors
-    /// As [`Writer::add`].
-    pub fn finish(mut self, writer: &mut Writer) -> Result<Content, Error> {
+    /// As [`Writer::add`]; [`Error::Stopped`] if the hasher was given more or less.
+    pub fn finish(mut self, writer: &mut Writer, hasher: &ContentHasher) -> Result<Content, Error> {
+        if hasher.bytes != self.bytes {
+            let text =
+                format!("{} bytes of a content were hashed, of {}", hasher.bytes, self.bytes);
+            return Err(Error::Stopped(text));
+        }
         self.cut(writer, 1)?;
         let extents = self.list.finish(writer)?;
-        Ok(content_of(self.size, &self.hasher, extents))
+        Ok(content_of(self.size, &hasher.hasher, extents))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod measure;
 mod packer;
 mod pipeline;
 mod recover;
+mod small;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,11 +36,12 @@ use crate::ids::VaultId;
 use crate::keys::{RunKey, VaultSecret};
 use crate::store::Store;
 
-pub use content::{ContentWriter, Prepared};
+pub use content::{ContentChunks, ContentHasher, ContentWriter};
 pub use copy::{Copy, CopySettings, CopyStatus};
 pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use pipeline::{Progress, Trace, Writer, Written};
+pub use small::{Named, SmallFiles, SpareBuffers};
 
 /// How a run writes.
 #[derive(Debug, Clone)]

@@ -9,7 +9,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use crate::chunk::{ChunkBounds, Chunker};
-use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
@@ -19,17 +18,18 @@ use crate::limits::{BLOB_LEN_MAX, FRAME_RAW_MAX, SEGMENT_BLOBS_MAX};
 use crate::pack::{BlobKind, PACK_BLOBS};
 use crate::record::{PackSet, SegmentRef};
 use crate::store::VersionId;
-use crate::write::content::{Prepared, length_of};
+use crate::write::content::length_of;
 use crate::write::group::Group;
 use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::recover::recover;
+use crate::write::small::SpareBuffers;
 use crate::write::{RunContext, Settings};
 
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
-const FRAME_BLOBS: usize = 1 << 14;
+pub(super) const FRAME_BLOBS: usize = 1 << 14;
 const _: () = assert!(SEGMENT_BLOBS + PACK_BLOBS + FRAME_BLOBS <= SEGMENT_BLOBS_MAX);
 
 /// What a run has done so far; read by whoever shows progress.
@@ -68,9 +68,9 @@ pub struct Written {
 
 /// A frame that is being filled.
 #[derive(Debug, Default)]
-struct Draft {
-    data: Vec<u8>,
-    blobs: Vec<(BlobId, u32)>,
+pub(super) struct Draft {
+    pub(super) data: Vec<u8>,
+    pub(super) blobs: Vec<(BlobId, u32)>,
 }
 
 /// A frame on its way to the compressors, and from them to the packer.
@@ -110,7 +110,8 @@ pub struct Writer {
     pending: HashSet<BlobId>,
     drafts: [Draft; Group::ALL.len()],
     frames: Option<Sender<Frame>>,
-    spare: Receiver<Vec<u8>>,
+    /// Buffers that were compressed.
+    spare: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
     indexed: Receiver<Indexed>,
     own: HashSet<SegmentId>,
     threads: Vec<JoinHandle<()>>,
@@ -149,7 +150,7 @@ impl Writer {
         let threads_n = settings.threads.max(1);
         let (frames_in, frames_out) = bounded::<Frame>(threads_n);
         let (packed_in, packed_out) = bounded::<Frame>(threads_n * 2);
-        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 2);
+        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 3);
         // Segments are rare; the queue is long enough never to stop the packer.
         let (indexed_in, indexed_out) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
@@ -171,7 +172,7 @@ impl Writer {
             pending: HashSet::new(),
             drafts: Default::default(),
             frames: Some(frames_in),
-            spare: spare_out,
+            spare: (spare_in, spare_out),
             indexed: indexed_out,
             own: HashSet::new(),
             threads,
@@ -234,39 +235,73 @@ impl Writer {
     }
 
     fn add_named(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
+        if self.lacks(group, &id, length_of(bytes))? {
+            self.put(group, id, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a blob that the snapshot needs is to be stored: then it must be [put](Self::put) next.
+    pub(super) fn lacks(&mut self, group: Group, id: &BlobId, length: u32) -> Result<bool, Error> {
         self.take_indexed()?;
         if let Some(trace) = self.trace.as_mut().filter(|_| group.kind() != BlobKind::Tree) {
-            trace(&id, length_of(bytes)).map_err(Error::local("noting what a file consists of"))?;
+            trace(id, length).map_err(Error::local("noting what a file consists of"))?;
             self.traced += 1;
         }
-        if self.pending.contains(&id) {
-            return Ok(());
+        if self.pending.contains(id) {
+            return Ok(false);
         }
-        match self.known.look(&id)? {
+        match self.known.look(id)? {
             Lookup::Held(pack) => {
-                self.known.count(pack, bytes.len() as u64);
-                return Ok(());
+                self.known.count(pack, length.into());
+                return Ok(false);
             }
-            why => self.count_again(why, bytes.len() as u64),
+            why => self.count_again(why, length.into()),
         }
-        self.pending.insert(id);
+        self.pending.insert(*id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
-        let stored = self.progress.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.progress.bytes_new.fetch_add(length.into(), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Puts a blob that the vault lacks into a frame.
+    pub(super) fn put(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() > BLOB_LEN_MAX as usize {
             return Err(Error::damaged("a blob", format!("it would have {} bytes", bytes.len())));
         }
-        if self.drafts[group as usize].data.len() + bytes.len() > FRAME_RAW_MAX as usize {
+        if self.draft(group).data.len() + bytes.len() > FRAME_RAW_MAX as usize {
             self.send(group)?;
         }
-        let draft = &mut self.drafts[group as usize];
+        let target = self.target(group);
+        let draft = self.draft(group);
         draft.data.extend_from_slice(bytes);
-        draft
-            .blobs
-            .push((id, u32::try_from(bytes.len()).map_err(|e| Error::damaged("a blob", e))?));
-        if draft.data.len() >= group.target(stored) || draft.blobs.len() >= FRAME_BLOBS {
+        draft.blobs.push((id, length_of(bytes)));
+        if draft.data.len() >= target || draft.blobs.len() >= FRAME_BLOBS {
             self.send(group)?;
         }
         Ok(())
+    }
+
+    /// The frame of a group that is being filled.
+    pub(super) fn draft(&mut self, group: Group) -> &mut Draft {
+        &mut self.drafts[group as usize]
+    }
+
+    /// How long frames of a group should be by now, in bytes.
+    pub(super) fn target(&self, group: Group) -> usize {
+        group.target(self.progress.bytes_new.load(Ordering::Relaxed))
+    }
+
+    /// Buffers of frames that were compressed.
+    pub fn spare_buffers(&self) -> SpareBuffers {
+        SpareBuffers(self.spare.1.clone())
+    }
+
+    /// Keeps a buffer for later, unless there are enough.
+    pub(super) fn recycle(&self, buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            let _ = self.spare.0.try_send(buffer);
+        }
     }
 
     /// Whether the vault holds a blob of an earlier content, so that this run may refer to it.
@@ -303,21 +338,6 @@ impl Writer {
         }
     }
 
-    /// Stores a small file that was prepared by another thread.
-    ///
-    /// # Errors
-    /// The first failure of any stage.
-    pub fn add_prepared(&mut self, prepared: &Prepared) -> Result<Content, Error> {
-        let Prepared { bytes, id } = prepared;
-        let mut extents = Vec::new();
-        // An empty file has no blob.
-        if !bytes.is_empty() {
-            self.add_named(Group::Small, *id, bytes)?;
-            extents.push(Extent::Blob { id: *id, length: length_of(bytes) });
-        }
-        Ok(Content { size: prepared.size(), hash: None, extents: Extents::Inline(extents) })
-    }
-
     /// Marks the packs of an earlier content, each with how many bytes of the content lie in it, as needed by this
     /// run's snapshot. Answers whether the content may be used as it is: not if the vault no longer holds all of it,
     /// or a pack is being drained; the file must be read again then.
@@ -339,9 +359,9 @@ impl Writer {
         Ok(true)
     }
 
-    fn send(&mut self, group: Group) -> Result<(), Error> {
-        let fresh = self.spare.try_recv().unwrap_or_default();
-        let draft = &mut self.drafts[group as usize];
+    pub(super) fn send(&mut self, group: Group) -> Result<(), Error> {
+        let fresh = self.spare.1.try_recv().unwrap_or_default();
+        let draft = self.draft(group);
         let frame = Frame {
             kind: group.kind(),
             data: std::mem::replace(&mut draft.data, fresh),

@@ -9,7 +9,7 @@ use super::*;
 use crate::content::Extents;
 use crate::ids::BlobId;
 use crate::limits::SMALL_FILE_MAX;
-use crate::write::Prepared;
+use crate::write::SmallFiles;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_of_every_size_and_shape_come_back() {
@@ -55,24 +55,75 @@ async fn lists_of_lists_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prepared_files_are_like_any_other() {
+async fn small_files_are_like_any_other() {
     let (bench, _) = Bench::in_memory().await;
     let mut writer = bench.writer(&reader().recipients, LONG).await.unwrap();
     let done = blocking(move || {
-        for n in [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX] {
-            let bytes = noise(n as u64, n);
-            let content =
-                writer.add_prepared(&Prepared::new(writer.namer(), bytes.clone())).unwrap();
+        let sizes = [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX];
+        let mut files = SmallFiles::default();
+        let named = sizes.map(|n| {
+            files.buffer().extend(noise(n as u64, n));
+            files.name(writer.namer())
+        });
+        for (n, named) in sizes.into_iter().zip(named) {
+            let content = writer.add_small(&mut files, named).unwrap();
+            assert_eq!((content.size, files.size(named)), (n as u64, n as u64));
             let one = usize::from(n > 0);
             assert!(matches!(&content.extents, Extents::Inline(list) if list.len() == one), "{n}");
-            let cut = add(&mut writer, &[Part::Bytes(bytes)]).unwrap();
+            let cut = add(&mut writer, &[Part::Bytes(noise(n as u64, n))]).unwrap();
             // What the chunker leaves whole is the same either way.
             assert_eq!(content == cut, n <= BOUNDS.min as usize, "{n} bytes");
         }
+        writer.store_small(files).unwrap();
         writer
     });
     let soon = Timestamp::now() + LONG;
     done.await.finish(soon, soon).await.unwrap();
+}
+
+/// Batches of which the vault knows all, some or nothing, and those that a frame isn't long enough for, come back
+/// as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_small_files_come_back() {
+    let (mut bench, _) = Bench::in_memory().await;
+    let whom = reader();
+    let file = |n: u64| (format!("{n:05}"), noise(n, n as usize % 700 * 9));
+    let all: Vec<_> = (0..3_000).map(file).collect();
+    for (run, skip) in [(0, 3), (1, 1), (2, 1)] {
+        // Every third is known in the second run, and all of them in the third.
+        let files: Vec<_> = all.iter().step_by(skip).cloned().collect();
+        let kept = files.clone();
+        let (stored, ()) = bench
+            .run_of(&whom, LONG, move |writer| {
+                let mut entries = Vec::new();
+                for batch in files.chunks(511) {
+                    let mut small = SmallFiles::new(writer.spare_buffers().take());
+                    let named: Vec<_> = batch
+                        .iter()
+                        .map(|(_, bytes)| {
+                            small.buffer().extend_from_slice(bytes);
+                            small.name(writer.namer())
+                        })
+                        .collect();
+                    for ((name, _), named) in batch.iter().zip(named) {
+                        let content = writer.add_small(&mut small, named)?;
+                        entries.push(entry(name, EntryKind::File(content))?);
+                    }
+                    writer.store_small(small)?;
+                }
+                Ok((entries, ()))
+            })
+            .await
+            .unwrap();
+        let parts: Vec<_> = kept.iter().map(|(name, bytes)| plain(name, bytes.clone())).collect();
+        bench.compare(&whom, &stored.key, &parts).await;
+        let new: usize = match run {
+            0 => kept.iter().map(|(_, bytes)| bytes.len()).sum(),
+            1 => (0..3_000).filter(|n| n % 3 != 0).map(|n| n % 700 * 9).sum(),
+            _ => 0,
+        };
+        assert!(stored.new.abs_diff(new as u64) < 600_000, "run {run}: {} for {new}", stored.new);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

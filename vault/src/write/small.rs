@@ -1,0 +1,145 @@
+//! Small files, read and named ahead: many one after another in one buffer, which is a frame as it is where the vault
+//! knows none of them. So the bytes of a first backup are never copied between being read and being compressed.
+
+use crossbeam_channel::Receiver;
+
+use crate::content::{Content, Extent, Extents};
+use crate::error::Error;
+use crate::ids::BlobId;
+use crate::keys::BlobNamer;
+use crate::limits::FRAME_RAW_MAX;
+use crate::pack::BlobKind;
+use crate::write::content::length_of;
+use crate::write::group::Group;
+use crate::write::pipeline::{Draft, FRAME_BLOBS, Writer};
+
+/// Small files that follow one another in the snapshot, each one blob.
+#[derive(Debug, Default)]
+pub struct SmallFiles {
+    /// All their bytes, in order.
+    bytes: Vec<u8>,
+    files: Vec<SmallFile>,
+    /// How many of `bytes` belong to a file that was named.
+    named: usize,
+}
+
+#[derive(Debug)]
+struct SmallFile {
+    id: BlobId,
+    length: u32,
+    /// Whether the vault needs its bytes. Only a [`Writer`] can say.
+    new: bool,
+}
+
+/// One of [`SmallFiles`], named.
+#[derive(Debug, Clone, Copy)]
+pub struct Named(usize);
+
+impl SmallFiles {
+    /// Will put files into `buffer`, of which only the room is used.
+    pub fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { bytes: buffer, files: Vec::new(), named: 0 }
+    }
+
+    /// How many bytes of small files should be handed over together, in bytes, by a run that has handed over `before`.
+    pub fn target(before: u64) -> usize {
+        Group::Small.target(before)
+    }
+
+    /// The next file's bytes, up to [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX), are to be put at the end of this.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Names what was put into the buffer since as one file.
+    pub fn name(&mut self, namer: &BlobNamer) -> Named {
+        let bytes = self.bytes.get(self.named..).unwrap_or_default();
+        let file = SmallFile {
+            id: namer.name(BlobKind::Data, bytes),
+            length: length_of(bytes),
+            new: false,
+        };
+        self.named = self.bytes.len();
+        self.files.push(file);
+        Named(self.files.len() - 1)
+    }
+
+    /// The length in bytes of a file that was named here.
+    pub fn size(&self, named: Named) -> u64 {
+        self.files.get(named.0).map_or(0, |file| u64::from(file.length))
+    }
+}
+
+/// Buffers of frames that were compressed, for whoever reads ahead.
+#[derive(Debug, Clone)]
+pub struct SpareBuffers(pub(super) Receiver<Vec<u8>>);
+
+impl SpareBuffers {
+    /// One of them; a new one while there is none.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.try_recv().unwrap_or_default()
+    }
+}
+
+impl Writer {
+    /// The content of a small file. Its bytes are stored by [`store_small`](Self::store_small), if the vault doesn't hold them.
+    ///
+    /// # Errors
+    /// The first failure of any stage; [`Error::Stopped`] if it isn't one of `files`.
+    pub fn add_small(&mut self, files: &mut SmallFiles, named: Named) -> Result<Content, Error> {
+        let Some(file) = files.files.get_mut(named.0) else {
+            return Err(Error::Stopped("a small file is among others than it was named in".into()));
+        };
+        let SmallFile { id, length, .. } = *file;
+        let mut extents = Vec::new();
+        // An empty file has no blob.
+        if length > 0 {
+            file.new |= self.lacks(Group::Small, &id, length)?;
+            extents.push(Extent::Blob { id, length });
+        }
+        Ok(Content { size: length.into(), hash: None, extents: Extents::Inline(extents) })
+    }
+
+    /// Stores those that were [added](Self::add_small) and that the vault doesn't hold.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub fn store_small(&mut self, files: SmallFiles) -> Result<(), Error> {
+        let SmallFiles { mut bytes, files, .. } = files;
+        let whole = files.iter().all(|file| file.new || file.length == 0)
+            && bytes.len() <= FRAME_RAW_MAX as usize
+            && files.len() <= FRAME_BLOBS;
+        // A frame that is about full goes first: then nothing of these need be added to it.
+        if whole && self.about_full(Group::Small) {
+            self.send(Group::Small)?;
+        }
+        let draft = self.draft(Group::Small);
+        if whole && draft.blobs.is_empty() {
+            std::mem::swap(&mut draft.data, &mut bytes);
+            let new = files.iter().filter(|file| file.new);
+            draft.blobs.extend(new.map(|file| (file.id, file.length)));
+            if self.about_full(Group::Small) {
+                self.send(Group::Small)?;
+            }
+        } else {
+            let mut rest = bytes.as_slice();
+            for file in files {
+                let (blob, after) = rest.split_at(rest.len().min(file.length as usize));
+                if file.new {
+                    self.put(Group::Small, file.id, blob)?;
+                }
+                rest = after;
+            }
+        }
+        self.recycle(bytes);
+        Ok(())
+    }
+
+    /// Whether a frame has three quarters of its length, or as many blobs.
+    fn about_full(&mut self, group: Group) -> bool {
+        let target = self.target(group);
+        let Draft { data, blobs } = self.draft(group);
+        data.len() >= target / 4 * 3 || blobs.len() >= FRAME_BLOBS / 4 * 3
+    }
+}
