@@ -297,8 +297,9 @@ impl Writer {
         SpareBuffers(self.spare.1.clone())
     }
 
-    /// Keeps a buffer for later, unless there are enough.
-    pub(super) fn recycle(&self, buffer: Vec<u8>) {
+    /// Keeps a buffer's room for later, unless there is enough.
+    pub(super) fn recycle(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
         if buffer.capacity() > 0 {
             let _ = self.spare.0.try_send(buffer);
         }
@@ -367,6 +368,11 @@ impl Writer {
             data: std::mem::replace(&mut draft.data, fresh),
             blobs: std::mem::take(&mut draft.blobs),
         };
+        // Readers find a blob by the lengths before it: a wrong one would only be seen when all behind it is lost.
+        if frame.blobs.iter().map(|(_, length)| *length as usize).sum::<usize>() != frame.data.len()
+        {
+            return Err(Error::Stopped("a frame isn't its blobs; please report it".into()));
+        }
         let sent = self.frames.as_ref().is_some_and(|frames| frames.send(frame).is_ok());
         if sent {
             return Ok(());
