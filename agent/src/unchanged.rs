@@ -46,14 +46,21 @@ impl Mark {
     }
 }
 
+/// An entry. What it is stands in one piece: while it isn't known where its content lies, nobody need take it apart.
 #[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    #[serde(with = "bytes")]
-    path: Vec<u8>,
-    mark: Mark,
-    kind: EntryKind,
-    meta: Metadata,
+struct Row<'a> {
+    /// A [`Body`].
+    body: &'a [u8],
     packs: Packs,
+}
+
+/// What an entry was.
+#[derive(Debug, Serialize, Deserialize)]
+struct Body<P, K, M> {
+    path: P,
+    mark: Mark,
+    kind: K,
+    meta: M,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +99,7 @@ struct Blocks {
 
 impl Blocks {
     /// The next entry; `None` at the end, and where the file is damaged.
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<Row<'_>> {
         if self.at == self.block.len() {
             let mut head = [0; 36];
             self.file.read_exact(&mut head).ok()?;
@@ -109,7 +116,7 @@ impl Blocks {
             }
             self.at = 0;
         }
-        let (row, rest) = postcard::take_from_bytes::<Row>(&self.block[self.at..]).ok()?;
+        let (row, rest) = postcard::take_from_bytes::<Row<'_>>(self.block.get(self.at..)?).ok()?;
         self.at = self.block.len() - rest.len();
         Some(row)
     }
@@ -134,8 +141,9 @@ impl Reader {
         let row = self.blocks.as_mut().and_then(Blocks::next);
         self.next = row.and_then(|row| {
             let Packs::Known(packs) = row.packs else { return None };
-            let path = TreePath::new(row.path).ok()?;
-            Some((path, Seen { kind: row.kind, meta: row.meta, mark: row.mark, packs }))
+            let body: Body<&[u8], EntryKind, Metadata> = postcard::from_bytes(row.body).ok()?;
+            let path = TreePath::new(body.path.to_vec()).ok()?;
+            Some((path, Seen { kind: body.kind, meta: body.meta, mark: body.mark, packs }))
         });
         if self.next.is_none() {
             self.blocks = None;
@@ -195,6 +203,7 @@ pub(crate) struct Writer {
     path: PathBuf,
     rows: BufWriter<File>,
     block: Vec<u8>,
+    body: Vec<u8>,
     segments: SegmentTable,
 }
 
@@ -232,6 +241,7 @@ impl Writer {
             rows: open(&path.with_extension("rows"))?,
             path: path.into(),
             block: Vec::with_capacity(BLOCK + 4096),
+            body: Vec::new(),
             segments: SegmentTable::default(),
         };
         // What the last flush can't write is missed by `finish`, which then leaves no list.
@@ -258,13 +268,12 @@ impl Writer {
                 Some((self.segments.number(segment), pack, bytes))
             })
             .collect();
-        self.add(walked, entry, Packs::Known(packs))
+        self.add(walked, &entry.kind, &entry.meta, Packs::Known(packs))
     }
 
     /// Passes over blobs of a file that could not be read to its end.
-    pub(crate) fn add_lost(&mut self, walked: &Walked, meta: Metadata, blobs: u64) -> Result<()> {
-        let entry = Entry { path: walked.path.clone(), kind: EntryKind::Socket, meta };
-        self.add(walked, &entry, Packs::Pending(blobs))
+    pub(crate) fn add_lost(&mut self, walked: &Walked, meta: &Metadata, blobs: u64) -> Result<()> {
+        self.add(walked, &EntryKind::Socket, meta, Packs::Pending(blobs))
     }
 
     /// Notes an entry whose content, if any, was read in this run: the last `blobs` blobs are its.
@@ -276,19 +285,23 @@ impl Writer {
         now_s: i64,
     ) -> Result<()> {
         if walked.stat.ctime.seconds >= now_s - RACY_S && walked.kind == Kind::File {
-            return self.add_lost(walked, entry.meta.clone(), blobs);
+            return self.add_lost(walked, &entry.meta, blobs);
         }
-        self.add(walked, entry, Packs::Pending(blobs))
+        self.add(walked, &entry.kind, &entry.meta, Packs::Pending(blobs))
     }
 
-    fn add(&mut self, walked: &Walked, entry: &Entry, packs: Packs) -> Result<()> {
-        let row = Row {
-            path: entry.path.as_bytes().to_vec(),
-            mark: Mark::of(&walked.stat),
-            kind: entry.kind.clone(),
-            meta: entry.meta.clone(),
-            packs,
-        };
+    fn add(
+        &mut self,
+        walked: &Walked,
+        kind: &EntryKind,
+        meta: &Metadata,
+        packs: Packs,
+    ) -> Result<()> {
+        let (path, mark) = (walked.path.as_bytes(), Mark::of(&walked.stat));
+        self.body.clear();
+        let body = Body { path, mark, kind, meta };
+        self.body = postcard::to_extend(&body, std::mem::take(&mut self.body))?;
+        let row = Row { body: &self.body, packs };
         self.block = postcard::to_extend(&row, std::mem::take(&mut self.block))?;
         if self.block.len() >= BLOCK {
             write_block(&mut self.rows, &mut self.block)?;
@@ -426,19 +439,4 @@ fn read_segments(path: &Path) -> Option<Vec<SegmentId>> {
     let bytes = fs::read(path).ok()?;
     let (body, hash) = bytes.split_last_chunk::<32>()?;
     (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok())?
-}
-
-mod bytes {
-    //! Byte strings in one piece.
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        <&[u8]>::deserialize(deserializer).map(<[u8]>::to_vec)
-    }
 }

@@ -83,7 +83,7 @@ impl Ingest<'_> {
         };
         if let Err(error) = read {
             self.read_error(&error);
-            return self.list.add_lost(walked, meta, self.writer.traced() - before);
+            return self.list.add_lost(walked, &meta, self.writer.traced() - before);
         }
         match file.finish() {
             Ok(None) => {}
