@@ -134,6 +134,10 @@ fn the_first_signal_ends_a_run_in_order_and_its_record_says_so() {
         run.signal(signal);
         let record = run.wait().exits(1).says("interrupted").json();
         assert_eq!((&record["status"], &record["snapshot"]), (&"failed".into(), &Value::Null));
+        assert!(
+            number(&record, "bytes_read") < TEN_PACKS as u64,
+            "it ends in the middle of a file"
+        );
         assert_eq!(site.keys("runs/").len(), 1, "the failed run left a record");
         assert!(number(&carries_on(&site), "bytes_stored") < TEN_PACKS as u64 * 9 / 10);
     }

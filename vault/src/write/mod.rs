@@ -21,6 +21,7 @@ mod packer;
 mod pipeline;
 mod recover;
 mod small;
+mod stages;
 mod table;
 #[cfg(test)]
 mod tests;

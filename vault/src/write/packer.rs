@@ -24,7 +24,8 @@ use crate::write::RunContext;
 use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
-use crate::write::pipeline::{Failure, Frame, Indexed, Progress, fail};
+use crate::write::pipeline::{Indexed, Progress};
+use crate::write::stages::{Failure, Frame, fail};
 
 /// A segment is stored after so many packs, or an eighth of all that the run has stored: a host that is lost in a long
 /// run loses little, and the largest vault still has few segments to search.

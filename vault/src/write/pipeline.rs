@@ -1,8 +1,8 @@
 //! The stages from blobs to stored, indexed packs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use crate::chunk::{ChunkBounds, Chunker};
 use crate::error::Error;
-use crate::frame::Compressor;
 use crate::ids::{BlobId, SegmentId};
 use crate::index::BuiltSegment;
 use crate::keys::BlobNamer;
@@ -25,6 +24,7 @@ use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::recover::recover;
 use crate::write::small::SpareBuffers;
+use crate::write::stages::{Failure, Frame, compress_frames, guard, spawn};
 use crate::write::{RunContext, Settings};
 
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
@@ -73,13 +73,6 @@ pub(super) struct Draft {
     pub(super) blobs: Vec<(BlobId, u32)>,
 }
 
-/// A frame on its way to the compressors, and from them to the packer.
-pub(super) struct Frame {
-    pub(super) kind: BlobKind,
-    pub(super) data: Vec<u8>,
-    pub(super) blobs: Vec<(BlobId, u32)>,
-}
-
 /// A segment that was stored while the run goes on.
 pub(super) struct Indexed {
     pub(super) built: BuiltSegment,
@@ -88,9 +81,6 @@ pub(super) struct Indexed {
     /// What each copy has of it.
     pub(super) copies: Vec<Option<CopyMemo>>,
 }
-
-/// The first failure of any stage: what the run fails with.
-pub(super) type Failure = Arc<Mutex<Option<Error>>>;
 
 /// Where a blob is that a run would refer to.
 #[derive(Debug, Clone, Copy)]
@@ -466,44 +456,4 @@ impl Writer {
             .await
             .map_err(|e| Error::Stopped(e.to_string()))?
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(body)
-        .map_err(Error::local("starting a thread"))
-}
-
-/// Runs a stage; the first stage that fails says why for all.
-fn guard(failure: &Failure, stage: impl FnOnce() -> Result<(), Error>) {
-    if let Err(error) = stage() {
-        fail(failure, error);
-    }
-}
-
-pub(super) fn fail(failure: &Failure, error: Error) {
-    let mut first = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    first.get_or_insert(error);
-}
-
-fn compress_frames(
-    level: i32,
-    input: &Receiver<Frame>,
-    output: &Sender<Frame>,
-    spare: &Sender<Vec<u8>>,
-) -> Result<(), Error> {
-    let mut compressor = Compressor::new(level)?;
-    while let Ok(mut frame) = input.recv() {
-        let mut compressed = Vec::new();
-        compressor.compress(&frame.data, &mut compressed)?;
-        frame.data.clear();
-        let raw = std::mem::replace(&mut frame.data, compressed);
-        let _ = spare.try_send(raw);
-        if output.send(frame).is_err() {
-            // The packer has failed, and says why.
-            break;
-        }
-    }
-    Ok(())
 }
