@@ -11,6 +11,8 @@
 //! hash is taken over the bytes that passed, a blob is referred to only if the vault holds it, and without a list all
 //! is stored as if it were new.
 
+mod choose;
+mod density;
 mod list;
 mod output;
 mod pieces;
@@ -25,32 +27,23 @@ use crate::keys::VaultSecret;
 use crate::write::content::content_of;
 use crate::write::pipeline::Writer;
 
+use choose::{Old, choose, extents};
+use density::{Renewal, density};
 use list::{Block, Part};
 use output::{Output, lost};
 use pieces::{Piece, Splitter};
-use window::Window;
+use window::{Place, Window};
 
 pub use list::PieceList;
 
-/// How much of the stream is decided about at once, in bytes.
-const PASSAGE: usize = 1 << 20;
-
-/// A stretch shorter than this that was found between others that were not is stored again: two extents more take
-/// about as much room as it does compressed, and each costs every later reader.
-const FOUND_MIN: usize = 256;
-
-/// How many parts a passage may consist of, about: from the lesser on it may be stored anew, beyond the greater it is.
-/// Which, in between, is drawn, so that passages that are changed alike aren't stored anew in the same run.
-///
-/// An extent takes 3 to 6 bytes in every later snapshot, a passage of rows about 200 KB compressed once. Where each run adds *g*
-/// extents to a passage and it is stored anew every *t* runs, a run costs 200 KB ⁄ *t* + 5 *g t* ⁄ 2, which is least for
-/// 2 % of the rows changed (*g* = 330) where *t* is 16 and *g t* 5,000. But readers want few: measured, with bounds of 512 to
-/// 2,048 a restore after ten runs took 1.8 times the CPU time of the first, with 1,024 to 3,072 2.15 times, and 3.3 times
-/// after thirty (`bench/README.md`).
-const PARTS_MIN: u64 = 768;
-const PARTS_MAX: u64 = 2304;
-/// From how many numbers the bound is drawn: in one of four runs or so it is below [`PARTS_MAX`].
-const PARTS_DRAWN: u64 = 8192;
+/// What is decided about at once, a passage, has about so many bytes. Where the list of the run before is followed, passages
+/// end where they did then, between the least and the most; else at a piece of a certain kind, or at the usual most.
+const PASSAGE_LEAST: usize = 384 << 10;
+const PASSAGE_MOST: usize = 3 << 19;
+const PASSAGE_USUAL_LEAST: usize = 768 << 10;
+const PASSAGE_USUAL_MOST: usize = 1 << 20;
+/// How much is taken in before it is cut into pieces.
+const STEP: usize = 256 << 10;
 
 /// Takes a stream piece by piece, and matches it with the one of the run before.
 pub struct DeltaWriter {
@@ -64,6 +57,7 @@ pub struct DeltaWriter {
     cut: usize,
     pieces: Vec<Piece>,
     found: Vec<Found>,
+    renewal: Renewal,
     out: Output,
 }
 
@@ -105,12 +99,14 @@ impl DeltaWriter {
     /// beside it; where that can't be done, the next run stores more, and the log says so.
     pub fn new(path: &Path, secret: &VaultSecret) -> Self {
         let list = list::Writer::create(path, secret).map_err(|error| lost(path, &error)).ok();
+        let window = list::Reader::open(path, secret).map(Window::new);
         Self {
             hasher: blake3::Hasher::new(),
             size: 0,
             splitter: Splitter::new(secret),
-            window: list::Reader::open(path, secret).map(Window::new),
-            bytes: Vec::with_capacity(PASSAGE + PASSAGE / 4),
+            renewal: Renewal::new(window.as_ref().map(|window| window.list().densities())),
+            window,
+            bytes: Vec::with_capacity(PASSAGE_MOST + 2 * STEP),
             cut: 0,
             pieces: Vec::new(),
             found: Vec::new(),
@@ -125,7 +121,7 @@ impl DeltaWriter {
     pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
-        for bytes in bytes.chunks(PASSAGE / 4) {
+        for bytes in bytes.chunks(STEP) {
             self.bytes.extend_from_slice(bytes);
             self.split(writer, false)?;
         }
@@ -134,24 +130,47 @@ impl DeltaWriter {
 
     fn split(&mut self, writer: &mut Writer, last: bool) -> Result<(), Error> {
         while let Some(piece) = self.splitter.cut(&self.bytes[self.cut..], last) {
-            self.cut += usize::from(piece.length);
-            self.find(piece);
-            self.pieces.push(piece);
-            self.out.piece(piece);
-            if self.cut >= PASSAGE {
+            let place = self.find(&piece);
+            if self.ends_before(&piece, place.as_ref()) {
                 self.settle(writer)?;
             }
+            if let Some(place) = place {
+                self.note(place);
+            }
+            self.cut += usize::from(piece.length);
+            self.pieces.push(piece);
+            self.out.piece(piece);
         }
         Ok(())
     }
 
+    /// Whether the passage is whole, and this piece is the next one's first.
+    fn ends_before(&self, piece: &Piece, place: Option<&Place>) -> bool {
+        let full = self.cut + usize::from(piece.length) > PASSAGE_MOST
+            || self.pieces.len() == list::BLOCK_PIECES;
+        full || match (self.found.last(), place) {
+            (Some(found), Some(place)) => {
+                self.cut >= PASSAGE_LEAST && !Arc::ptr_eq(&found.open.0, &place.block)
+            }
+            (Some(_), None) => false,
+            (None, _) => {
+                self.cut >= PASSAGE_USUAL_MOST
+                    || self.cut >= PASSAGE_USUAL_LEAST && piece.may_begin_passage()
+            }
+        }
+    }
+
     /// Looks a piece up that is about to be added to the passage.
-    fn find(&mut self, piece: Piece) {
-        let Some(window) = &mut self.window else { return };
+    fn find(&mut self, piece: &Piece) -> Option<Place> {
+        let end = self.found.last().map_or(0, |found| found.to);
+        let before = self.pieces.last().filter(|_| end < self.pieces.len());
+        self.window.as_mut()?.find(piece, before)
+    }
+
+    /// Notes where the next piece of the passage stands.
+    fn note(&mut self, place: Place) {
         let number = self.pieces.len();
         let end = self.found.last().map_or(0, |found| found.to);
-        let before = self.pieces.last().filter(|_| end < number);
-        let Some(place) = window.find(&piece, before) else { return };
         if let Some(found) = self.found.last_mut().filter(|_| end == number) {
             found.to += 1;
             let (block, _, next) = &mut found.open;
@@ -174,59 +193,56 @@ impl DeltaWriter {
 
     /// Decides about a passage: which of what was found is referred to, and what is stored.
     fn settle(&mut self, writer: &mut Writer) -> Result<(), Error> {
-        let found = self.worthwhile();
-        let mut at = 0;
-        for (start, parts) in found {
-            self.out.new_bytes(writer, &self.bytes[at..start])?;
-            at = start;
-            for part in parts {
-                let end = at + part.length as usize;
-                if self.out.holds(writer, &part)? {
-                    self.out.old_part(writer, part)?;
-                } else {
-                    self.out.new_bytes(writer, &self.bytes[at..end])?;
-                }
-                at = end;
-            }
+        let before = self.found.first().map_or(0, |found| found.open.0.density());
+        let old = choose(self.old());
+        let parts = extents(&old, self.cut);
+        let changed = old.iter().map(|old| old.part.length as usize).sum::<usize>() < self.cut;
+        let bytes = self.cut as u64;
+        let anew = self.renewal.takes(before, density(parts, bytes), bytes, changed);
+        if anew || old.is_empty() {
+            self.out.passage(writer, &self.bytes[..self.cut])?;
+        } else {
+            self.refer(writer, &old)?;
         }
-        self.out.new_bytes(writer, &self.bytes[at..self.cut])?;
         self.bytes.drain(..self.cut);
         self.cut = 0;
         self.pieces.clear();
+        self.out.end_passage();
         if let Some(window) = &mut self.window {
             window.allow_jumps();
         }
         Ok(())
     }
 
-    /// What was found in the passage, by where it begins, without what isn't worth an extent.
-    fn worthwhile(&mut self) -> Vec<(usize, Vec<Part>)> {
-        let mut worthwhile = Vec::with_capacity(self.found.len());
-        let (mut piece, mut at, mut extents) = (0, 0, 1);
-        for mut found in std::mem::take(&mut self.found) {
-            found.settle();
-            let length = |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum();
-            let gap: usize = length(&self.pieces[piece..found.from]);
-            let long: usize = length(&self.pieces[found.from..found.to]);
-            let start = at + gap;
-            // At an edge it may go on beyond it.
-            if long >= FOUND_MIN || found.from == 0 || found.to == self.pieces.len() {
-                extents += found.parts.len() as u64 + 1;
-                worthwhile.push((start, found.parts));
+    /// Refers to parts of the passage, and stores what lies between them.
+    fn refer(&mut self, writer: &mut Writer, old: &[Old]) -> Result<(), Error> {
+        let mut at = 0;
+        for Old { start, part } in old {
+            let end = start + part.length as usize;
+            if self.out.holds(writer, part)? {
+                self.out.new_bytes(writer, &self.bytes[at..*start])?;
+                self.out.old_part(writer, *part)?;
+                at = end;
             }
-            (piece, at) = (found.to, start + long);
         }
-        if extents > PARTS_MIN && extents > self.parts_max() {
-            worthwhile.clear();
-        }
-        worthwhile
+        self.out.new_bytes(writer, &self.bytes[at..self.cut])
     }
 
-    /// How many parts this passage may consist of: drawn from all bytes so far, so another number in each run.
-    fn parts_max(&self) -> u64 {
-        let hash = self.hasher.finalize();
-        let drawn = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        (PARTS_MIN + drawn % PARTS_DRAWN).min(PARTS_MAX)
+    /// What was found in the passage, in order.
+    fn old(&mut self) -> Vec<Old> {
+        let mut old = Vec::new();
+        let (mut piece, mut at) = (0, 0);
+        for mut found in std::mem::take(&mut self.found) {
+            found.settle();
+            let length = |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum::<usize>();
+            at += length(&self.pieces[piece..found.from]);
+            piece = found.to;
+            for part in found.parts {
+                old.push(Old { start: at, part });
+                at += part.length as usize;
+            }
+        }
+        old
     }
 
     /// The content of all that was added, and the list for the next run, which is to be

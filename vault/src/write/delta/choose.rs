@@ -1,0 +1,75 @@
+//! Which of the found parts of a passage are worth an extent.
+
+use crate::write::delta::list::Part;
+
+/// What an extent may cost, in bytes that are stored again instead. It takes 3 to 6 bytes in this and every later
+/// snapshot, and each restore has to deal with it; rows compress to a third or so.
+const EXTENT: usize = 192;
+
+/// A part of an older blob, and where in the passage it stands, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Old {
+    pub(super) start: usize,
+    pub(super) part: Part,
+}
+
+impl Old {
+    fn end(&self) -> usize {
+        self.start + self.part.length as usize
+    }
+}
+
+/// What comes to stand before a part, in the cheapest way to deal with all up to there.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// If the part is referred to: whether the part before it is stored.
+    refer_after_stored: bool,
+    /// If the part is stored.
+    store_after_stored: bool,
+}
+
+/// Leaves those parts that are referred to, so that extents and bytes that are stored again together cost least.
+///
+/// Stretches that are stored become one extent with their neighbours that are, so storing a short part beside new bytes
+/// saves one, and between them two. Of each part two ways are held against each other: that it is referred to, and that
+/// it is stored.
+pub(super) fn choose(mut old: Vec<Old>) -> Vec<Old> {
+    let never = usize::MAX / 2;
+    // What all up to here costs at least if the last part is referred to, and if it is stored.
+    let (mut refer, mut store) = (0, never);
+    let mut steps = Vec::with_capacity(old.len());
+    let mut at = 0;
+    for old in &old {
+        // What is new in front of it is an extent by itself between two that are referred to, else part of one.
+        let gap = if at < old.start { EXTENT } else { 0 };
+        let (after_referred, after_stored) = (refer + gap, store);
+        let to_refer = after_referred.min(after_stored) + EXTENT;
+        let opened = if gap > 0 { refer + gap } else { refer + EXTENT };
+        steps.push(Step {
+            refer_after_stored: after_stored < after_referred,
+            store_after_stored: store < opened,
+        });
+        let to_store = store.min(opened) + old.part.length as usize;
+        (refer, store) = (to_refer, to_store);
+        at = old.end();
+    }
+    let mut stored = store < refer;
+    let mut keep = vec![false; old.len()];
+    for (keep, step) in keep.iter_mut().zip(&steps).rev() {
+        *keep = !stored;
+        stored = if stored { step.store_after_stored } else { step.refer_after_stored };
+    }
+    let mut keep = keep.into_iter();
+    old.retain(|_| keep.next().unwrap_or(true));
+    old
+}
+
+/// How many extents a passage of `length` bytes consists of, if these parts are referred to.
+pub(super) fn extents(old: &[Old], length: usize) -> usize {
+    let (mut at, mut extents) = (0, old.len());
+    for old in old {
+        extents += usize::from(at < old.start);
+        at = old.end();
+    }
+    extents + usize::from(at < length)
+}

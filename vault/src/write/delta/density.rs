@@ -1,0 +1,88 @@
+//! How much a stream is cut up, passage by passage, and which passages are stored anew for it.
+
+/// A bucket of [`Densities`] is so many parts a MiB wide.
+const WIDTH: u64 = 64;
+const BUCKETS: usize = 128;
+
+/// Parts a MiB of a passage of so many parts and bytes.
+pub(super) fn density(parts: usize, bytes: u64) -> u64 {
+    ((parts as u64) << 20) / bytes.max(1)
+}
+
+/// How many bytes of a stream are in passages of which density.
+#[derive(Debug, Clone)]
+pub(super) struct Densities([u64; BUCKETS]);
+
+impl Default for Densities {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+impl Densities {
+    /// Bytes that [`write`](Self::write) takes.
+    pub(super) const LEN: usize = 8 * BUCKETS;
+
+    /// Counts a passage.
+    pub(super) fn add(&mut self, density: u64, bytes: u64) {
+        let bucket = usize::try_from(density / WIDTH).unwrap_or(BUCKETS).min(BUCKETS - 1);
+        self.0[bucket] = self.0[bucket].saturating_add(bytes);
+    }
+
+    /// The density that so much of the stream, at least, has or exceeds; of one part in `share`.
+    pub(super) fn top(&self, share: u64) -> u64 {
+        let sum = |buckets: &[u64]| buckets.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        let wanted = sum(&self.0) / share;
+        let mut above = 0u64;
+        for (bucket, bytes) in self.0.iter().enumerate().rev() {
+            above = above.saturating_add(*bytes);
+            if above > wanted {
+                return bucket as u64 * WIDTH;
+            }
+        }
+        0
+    }
+
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        self.0.iter().for_each(|bytes| to.extend_from_slice(&bytes.to_le_bytes()));
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let mut read = Self::default();
+        for (to, bytes) in read.0.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *to = u64::from_le_bytes(*bytes);
+        }
+        read
+    }
+}
+
+/// Of each run, one part in so many is stored anew at most, because it is cut up.
+const SHARE: u64 = 16;
+/// Passages of fewer parts a MiB aren't stored anew, and those of more are, however many there are.
+const LEAST: u64 = 768;
+const MOST: u64 = 8192;
+
+/// Chooses the passages that are stored anew: those that were cut up most in the run before, as many as there is room for.
+pub(super) struct Renewal {
+    from: u64,
+    /// Bytes that may be stored anew, times [`SHARE`].
+    credit: i64,
+}
+
+impl Renewal {
+    pub(super) fn new(before: Option<&Densities>) -> Self {
+        let from = before.map_or(0, |before| before.top(SHARE)).max(LEAST);
+        Self { from, credit: 0 }
+    }
+
+    /// Whether a passage is stored anew that was of density `before`, and now would be of `now`.
+    pub(super) fn takes(&mut self, before: u64, now: u64, bytes: u64, changed: bool) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 64);
+        self.credit = self.credit.saturating_add(bytes);
+        let takes = changed && (now > MOST || (before >= self.from && self.credit > 0));
+        if takes {
+            self.credit = self.credit.saturating_sub_unsigned(SHARE * bytes.unsigned_abs());
+        }
+        takes
+    }
+}
