@@ -4,7 +4,7 @@ use crate::write::delta::list::Part;
 
 /// What an extent may cost, in bytes that are stored again instead. It takes 3 to 6 bytes in this and every later
 /// snapshot, and each restore has to deal with it; rows compress to a third or so.
-const EXTENT: usize = 192;
+const EXTENT: usize = 128;
 
 /// A part of an older blob, and where in the passage it stands, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +28,19 @@ struct Step {
     store_after_stored: bool,
 }
 
-/// Leaves those parts that are referred to, so that extents and bytes that are stored again together cost least.
+/// Leaves those parts of a passage of `length` bytes that are referred to, so that extents and bytes that are stored again
+/// together cost least.
 ///
 /// Stretches that are stored become one extent with their neighbours that are, so storing a short part beside new bytes
 /// saves one, and between them two. Of each part two ways are held against each other: that it is referred to, and that
 /// it is stored.
-pub(super) fn choose(mut old: Vec<Old>) -> Vec<Old> {
+pub(super) fn choose(old: &mut Vec<Old>, length: usize) {
     let never = usize::MAX / 2;
     // What all up to here costs at least if the last part is referred to, and if it is stored.
     let (mut refer, mut store) = (0, never);
     let mut steps = Vec::with_capacity(old.len());
     let mut at = 0;
-    for old in &old {
+    for old in old.iter() {
         // What is new in front of it is an extent by itself between two that are referred to, else part of one.
         let gap = if at < old.start { EXTENT } else { 0 };
         let (after_referred, after_stored) = (refer + gap, store);
@@ -53,7 +54,8 @@ pub(super) fn choose(mut old: Vec<Old>) -> Vec<Old> {
         (refer, store) = (to_refer, to_store);
         at = old.end();
     }
-    let mut stored = store < refer;
+    let gap = if at < length { EXTENT } else { 0 };
+    let mut stored = store < refer + gap;
     let mut keep = vec![false; old.len()];
     for (keep, step) in keep.iter_mut().zip(&steps).rev() {
         *keep = !stored;
@@ -61,7 +63,6 @@ pub(super) fn choose(mut old: Vec<Old>) -> Vec<Old> {
     }
     let mut keep = keep.into_iter();
     old.retain(|_| keep.next().unwrap_or(true));
-    old
 }
 
 /// How many extents a passage of `length` bytes consists of, if these parts are referred to.

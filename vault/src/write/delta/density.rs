@@ -29,10 +29,14 @@ impl Densities {
         self.0[bucket] = self.0[bucket].saturating_add(bytes);
     }
 
+    /// All bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
     /// The density that so much of the stream, at least, has or exceeds; of one part in `share`.
     pub(super) fn top(&self, share: u64) -> u64 {
-        let sum = |buckets: &[u64]| buckets.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
-        let wanted = sum(&self.0) / share;
+        let wanted = self.bytes() / share;
         let mut above = 0u64;
         for (bucket, bytes) in self.0.iter().enumerate().rev() {
             above = above.saturating_add(*bytes);
@@ -56,8 +60,9 @@ impl Densities {
     }
 }
 
-/// Of each run, one part in so many is stored anew at most, because it is cut up.
-const SHARE: u64 = 16;
+/// Of a run's stream one part in so many, at most, is stored anew because it is cut up. So each passage is about as many
+/// runs old at the most, which bounds what a reader has to expand, and what each run adds for it is even.
+const SHARE: u64 = 18;
 /// Passages of fewer parts a MiB aren't stored anew, and those of more are, however many there are.
 const LEAST: u64 = 768;
 const MOST: u64 = 8192;
@@ -75,13 +80,17 @@ impl Renewal {
         Self { from, credit: 0 }
     }
 
-    /// Whether a passage is stored anew that was of density `before`, and now would be of `now`.
-    pub(super) fn takes(&mut self, before: u64, now: u64, bytes: u64, changed: bool) -> bool {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 64);
-        self.credit = self.credit.saturating_add(bytes);
-        let takes = changed && (now > MOST || (before >= self.from && self.credit > 0));
+    /// Notes that so many bytes passed that need not be stored.
+    pub(super) fn passes(&mut self, bytes: u64) {
+        self.credit = self.credit.saturating_add_unsigned(bytes);
+    }
+
+    /// Whether a changed passage is stored anew that was of density `before`, and now would be of `now`.
+    pub(super) fn takes(&mut self, before: u64, now: u64, bytes: u64) -> bool {
+        self.passes(bytes);
+        let takes = now > MOST || (before >= self.from && self.credit > 0);
         if takes {
-            self.credit = self.credit.saturating_sub_unsigned(SHARE * bytes.unsigned_abs());
+            self.credit = self.credit.saturating_sub_unsigned(bytes.saturating_mul(SHARE));
         }
         takes
     }

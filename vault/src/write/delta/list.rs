@@ -167,7 +167,14 @@ impl Reader {
         };
         let length = file.metadata().ok()?.len();
         let key = secret.piece_list_key();
-        let mut list = Self { file, key, length, anchors: Vec::new(), mask: 0, densities: Densities::default() };
+        let mut list = Self {
+            file,
+            key,
+            length,
+            anchors: Vec::new(),
+            mask: 0,
+            densities: Densities::default(),
+        };
         let opened = list.open_anchors();
         if opened.is_none() {
             tracing::warn!(

@@ -194,12 +194,19 @@ impl DeltaWriter {
     /// Decides about a passage: which of what was found is referred to, and what is stored.
     fn settle(&mut self, writer: &mut Writer) -> Result<(), Error> {
         let before = self.found.first().map_or(0, |found| found.open.0.density());
-        let old = choose(self.old());
-        let parts = extents(&old, self.cut);
-        let changed = old.iter().map(|old| old.part.length as usize).sum::<usize>() < self.cut;
+        let mut old = self.old();
         let bytes = self.cut as u64;
-        let anew = self.renewal.takes(before, density(parts, bytes), bytes, changed);
-        if anew || old.is_empty() {
+        let found: u64 = old.iter().map(|old| u64::from(old.part.length)).sum();
+        let mut anew = old.is_empty();
+        // What has nothing new in it is no worse than it was, and stays: a dump that didn't change costs nothing.
+        if found < bytes {
+            choose(&mut old, self.cut);
+            let now = density(extents(&old, self.cut), bytes);
+            anew |= self.renewal.takes(before, now, bytes);
+        } else {
+            self.renewal.passes(bytes);
+        }
+        if anew {
             self.out.passage(writer, &self.bytes[..self.cut])?;
         } else {
             self.refer(writer, &old)?;
@@ -234,7 +241,8 @@ impl DeltaWriter {
         let (mut piece, mut at) = (0, 0);
         for mut found in std::mem::take(&mut self.found) {
             found.settle();
-            let length = |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum::<usize>();
+            let length =
+                |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum::<usize>();
             at += length(&self.pieces[piece..found.from]);
             piece = found.to;
             for part in found.parts {
@@ -255,5 +263,37 @@ impl DeltaWriter {
         self.settle(writer)?;
         let (extents, list) = self.out.finish(writer)?;
         Ok((content_of(self.size, &self.hasher, extents), list))
+    }
+}
+
+/// What a list says of its stream.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) parts: u64,
+    pub(crate) bytes: u64,
+    /// How long all blobs are of which it names parts: what a reader has to expand, about.
+    pub(crate) blobs: u64,
+    /// How long the longest passage is.
+    pub(crate) passage_max: u64,
+}
+
+#[cfg(test)]
+impl Listed {
+    pub(crate) fn read(path: &Path, secret: &VaultSecret) -> Option<Self> {
+        let list = list::Reader::open(path, secret)?;
+        let (mut listed, mut seen) = (Self::default(), std::collections::HashSet::new());
+        let mut at = list.first();
+        while let Some(block) = list.block(at) {
+            let before = listed.bytes;
+            for part in block.parts(0, block.pieces.len()) {
+                listed.parts += 1;
+                listed.bytes += u64::from(part.length);
+                listed.blobs += if seen.insert(part.id) { u64::from(part.of) } else { 0 };
+            }
+            listed.passage_max = listed.passage_max.max(listed.bytes - before);
+            at = block.next;
+        }
+        Some(listed)
     }
 }
