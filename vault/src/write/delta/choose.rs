@@ -74,3 +74,45 @@ pub(super) fn extents(old: &[Old], length: usize) -> usize {
     }
     extents + usize::from(at < length)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::BlobId;
+
+    fn part(start: usize, length: u32, n: u8) -> Old {
+        let id = BlobId::from_bytes([n; 24]);
+        Old { start, part: Part { id, offset: 0, length, of: length } }
+    }
+
+    fn cost(old: &[Old], length: usize) -> usize {
+        let kept: usize = old.iter().map(|old| old.part.length as usize).sum();
+        extents(old, length) * EXTENT + length - kept
+    }
+
+    proptest! {
+        #[test]
+        fn no_choice_costs_less(lengths in prop::collection::vec((0..300usize, 1..300u32), 0..9), tail in 0..2usize) {
+            let mut at = 0;
+            let mut all = Vec::new();
+            for (n, (gap, length)) in (0..).zip(lengths) {
+                // Half of them adjoin.
+                at += if gap < 150 { 0 } else { gap };
+                all.push(part(at, length, n));
+                at += length as usize;
+            }
+            let length = at + tail;
+            let mut chosen = all.clone();
+            choose(&mut chosen, length);
+            let least = (0..1u32 << all.len())
+                .map(|kept| {
+                    let some: Vec<_> = (0..all.len()).filter(|n| kept >> n & 1 == 1).map(|n| all[n]).collect();
+                    cost(&some, length)
+                })
+                .min();
+            prop_assert_eq!(Some(cost(&chosen, length)), least);
+        }
+    }
+}

@@ -95,3 +95,38 @@ impl Renewal {
         takes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_densest_are_found_and_written_down() {
+        let mut densities = Densities::default();
+        for n in 0..100 {
+            densities.add(n * WIDTH, 1_000);
+        }
+        // Together with what is beyond all buckets.
+        densities.add(u64::MAX, 1_000);
+        assert_eq!(densities.top(10), 90 * WIDTH);
+        let mut written = Vec::new();
+        densities.write(&mut written);
+        assert_eq!(written.len(), Densities::LEN);
+        assert_eq!(Densities::read(&written).top(10), 90 * WIDTH);
+        assert_eq!(Densities::default().top(10), 0);
+    }
+
+    #[test]
+    fn no_more_than_its_share_is_stored_anew_however_cut_up_all_is() {
+        let mut densities = Densities::default();
+        (0..1_000).for_each(|_| densities.add(2 * LEAST, 1 << 20));
+        let mut renewal = Renewal::new(Some(&densities));
+        let taken = (0..1_000).filter(|_| renewal.takes(2 * LEAST, 2 * LEAST, 1 << 20)).count();
+        assert_eq!(taken as u64, 1_000u64.div_ceil(SHARE));
+        // What is cut up less than the densest waits, and what is cut up little or beyond measure is no question of room.
+        assert!(!renewal.takes(2 * LEAST - WIDTH, 2 * LEAST, 64 << 20));
+        assert!(renewal.takes(0, MOST + 1, 1 << 20));
+        let mut renewal = Renewal::new(None);
+        assert!(!renewal.takes(LEAST - 1, LEAST, 1 << 20));
+    }
+}

@@ -363,7 +363,7 @@ async fn sixty_runs_of_strewn_changes_stay_cheap_to_store_and_to_read() {
         (0..1_500).map(|page| (page * 32..page * 32 + 32).collect()).collect();
     let stream = |pages: &[Vec<u64>]| pages.concat().into_iter().flat_map(row).collect::<Vec<_>>();
     dumps.run(&stream(&pages)).await;
-    let (mut sum, mut most) = (0, 0);
+    let (mut sum, mut most, mut whole_sum) = (0, 0, 0);
     for run in 1..=60 {
         for page in &mut pages {
             let changed = |n: &mut u64| (*n % 1_000_000 * 7919 + run).is_multiple_of(50);
@@ -375,7 +375,14 @@ async fn sixty_runs_of_strewn_changes_stay_cheap_to_store_and_to_read() {
         let listed = Listed::read(&dumps.list(), &dumps.bench.secret).unwrap();
         let whole = stream.len() as u64;
         assert_eq!(listed.bytes, whole);
-        eprintln!("{} of {whole}, {listed:?}", run.new);
+        // In bounded steps, and the parts refer to blobs of which most is still used.
+        assert!(listed.passage_max <= 3 << 19, "{listed:?}");
+        assert!(listed.parts < 2_400 * (whole >> 20), "{listed:?} of {whole}");
+        assert!(listed.blobs < whole * 13 / 10, "{listed:?} of {whole}");
         (sum, most) = (sum + run.new, most.max(run.new));
+        whole_sum += whole;
     }
+    // 2 % are new each time, a twelfth or so is stored anew where passages are as few as here; the rest is lists.
+    assert!(sum < whole_sum / 6, "{sum} bytes in all runs, of {whole_sum}");
+    assert!(most < whole_sum / 60 / 4, "{most} bytes in one run, of {}", whole_sum / 60);
 }
