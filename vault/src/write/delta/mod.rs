@@ -10,6 +10,12 @@
 //! cache keeps a fingerprint of each, in order, and where it is stored. Nothing here needs to be right: the content's
 //! hash is taken over the bytes that passed, a blob is referred to only if the vault holds it, and without a list all
 //! is stored as if it were new.
+//!
+//! What is referred to is cut up more with each run, and readers have to expand whole frames of which less and less is used. So
+//! the stream is decided about in passages that stay the same from run to run ([`list`] has a block for each), and
+//! in each run those that are cut up most are stored anew, whole ([`density`]). They get frames of their own:
+//! once such a passage is stored anew again, nothing refers to those any more. A short part beside new bytes is stored with
+//! them ([`choose`]).
 
 mod choose;
 mod density;
@@ -36,8 +42,9 @@ use window::{Place, Window};
 
 pub use list::PieceList;
 
-/// What is decided about at once, a passage, has about so many bytes. Where the list of the run before is followed, passages
-/// end where they did then, between the least and the most; else at a piece of a certain kind, or at the usual most.
+/// Bytes of a passage, which is decided about at once. Where the list of the run before is followed, passages end where they
+/// did then, between the least and the most: were they to begin elsewhere in each run, frames that serve one passage now
+/// would serve two later. Where there is nothing to follow, a piece of a certain kind ends them, or the usual most.
 const PASSAGE_LEAST: usize = 384 << 10;
 const PASSAGE_MOST: usize = 3 << 19;
 const PASSAGE_USUAL_LEAST: usize = 768 << 10;
