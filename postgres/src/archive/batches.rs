@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn hashes_are_those_of_the_documented_function() {
-        let key: [u8; 32] = std::array::from_fn(|n| n as u8 * 7);
-        let bytes: Vec<u8> = (0..5_000u32).map(|n| (n * n >> 3) as u8).collect();
+        let key: [u8; 32] = std::array::from_fn(|n| n.to_le_bytes()[0] * 7);
+        let bytes: Vec<u8> = (0..5_000u32).map(|n| (n * n).to_le_bytes()[1]).collect();
         // Each length alone, so that every kind of batch is flushed with one row; then many of them, in any order.
         for length in 0..=LONGEST {
             let (mut batches, mut set, mut expected) =
