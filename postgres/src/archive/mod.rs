@@ -14,6 +14,7 @@
 //! that is PostgreSQL 9.0 to 18). `pg_dump` never writes lengths that it doesn't fill, so no length is believed before its bytes
 //! came, and none decides how much memory is taken.
 
+mod batches;
 mod blocks;
 mod error;
 mod header;
@@ -36,6 +37,9 @@ pub use self::{
 
 /// Told about an archive's parts as they pass. Every method does nothing unless it is written.
 pub trait Observer {
+    /// Whether it is to be told of each row. Without that, rows are hashed many at once, which takes less time.
+    const ROWS: bool = true;
+
     /// An entry of the table of contents; all of them come before any data.
     fn toc_entry(&mut self, _entry: &TocEntry) {}
     /// A table's data begin. Names are known; everything else in the digest is still empty.
@@ -47,7 +51,9 @@ pub trait Observer {
 }
 
 /// Observes nothing.
-impl Observer for () {}
+impl Observer for () {
+    const ROWS: bool = false;
+}
 
 /// One row as it passes.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! nothing but empty lines. A chunk of the archive may hold any part of it (older programs write a chunk for each row), so
 //! a row is hashed piece by piece when it comes in pieces; a row that is whole is hashed where it lies.
 
-use super::{Observer, Row, RowSet};
+use super::{Observer, Row, RowSet, batches::Batches};
 
 /// The line that ends a table's rows. No row looks like it, since COPY doubles backslashes.
 const END: &[u8] = b"\\.";
@@ -31,22 +31,23 @@ struct Partial {
 /// Reads one table's rows.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    /// The rows so far.
+    /// The rows so far; those that wait in batches come by the end at the latest.
     pub(super) set: RowSet,
     /// The rows' bytes so far, with their newlines.
     pub(super) bytes: u64,
     partial: Option<Partial>,
+    batches: Batches,
     ended: bool,
 }
 
 impl Rows {
     /// Reads a piece of the table's data that stands at `offset` of the stream.
-    pub(super) fn feed(
+    pub(super) fn feed<O: Observer>(
         &mut self,
         key: &[u8; 32],
         mut piece: &[u8],
         mut offset: u64,
-        observer: &mut impl Observer,
+        observer: &mut O,
     ) -> Result<(), BadRows> {
         while !piece.is_empty() {
             if self.ended {
@@ -56,7 +57,10 @@ impl Rows {
             let newline = memchr::memchr(b'\n', piece);
             let line = &piece[..newline.unwrap_or(piece.len())];
             match (newline, self.partial.take()) {
-                (Some(_), None) if line == END => self.ended = true,
+                (Some(_), None) if line == END => self.end(key),
+                (Some(_), None) if !O::ROWS && self.batches.add(key, line, &mut self.set) => {
+                    self.bytes += line.len() as u64 + 1;
+                }
                 (Some(_), None) => {
                     let hash = *blake3::keyed_hash(key, line).as_bytes();
                     self.row(
@@ -71,7 +75,7 @@ impl Rows {
                 (Some(_), Some(partial)) => {
                     let partial = partial.join(line);
                     if partial.len == 2 && partial.head == *END {
-                        self.ended = true;
+                        self.end(key);
                     } else {
                         let end = offset + line.len() as u64 + 1;
                         let hash = *partial.hasher.finalize().as_bytes();
@@ -88,6 +92,12 @@ impl Rows {
             offset += used as u64;
         }
         Ok(())
+    }
+
+    /// All rows have come.
+    fn end(&mut self, key: &[u8; 32]) {
+        self.batches.flush(key, &mut self.set);
+        self.ended = true;
     }
 
     /// Checks that the data came to its proper end.

@@ -224,6 +224,17 @@ impl Writer {
         Ok(id)
     }
 
+    /// Closes the frame of a stream's chunks: what comes next isn't read together with what came before.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub(super) fn end_stream_frame(&mut self) -> Result<(), Error> {
+        if self.drafts[Group::Stream as usize].blobs.is_empty() {
+            return Ok(());
+        }
+        self.send(Group::Stream)
+    }
+
     fn add_named(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
         if self.lacks(group, &id, length_of(bytes))? {
             self.put(group, id, bytes)?;

@@ -16,19 +16,20 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::ids::BlobId;
 use crate::keys::VaultSecret;
+use crate::write::delta::density::{Densities, density};
 use crate::write::delta::pieces::Piece;
 
-const MAGIC: &[u8; 8] = b"KHPIECE1";
+const MAGIC: &[u8; 8] = b"KHPIECE2";
 const HEAD: usize = 4 + 32;
 const BLOCK: u8 = 1;
 const ANCHORS: u8 = 2;
 
-/// Pieces in a block.
-pub(super) const BLOCK_PIECES: usize = 4096;
+/// Most pieces in a block.
+pub(super) const BLOCK_PIECES: usize = 1 << 13;
 /// Most anchors, 16 bytes each in memory; in short lists one piece in sixteen is one.
 const ANCHORS_MAX: usize = 1 << 18;
 const ANCHORS_MASK: u32 = 0xf;
-/// Longest record that is believed. A block's pieces take 56 KiB, and parts of blobs 36 bytes each.
+/// Longest record that is believed. A block's pieces take up to 112 KiB, and parts of blobs 36 bytes each.
 const RECORD_MAX: u32 = 8 << 20;
 
 const PIECE_LEN: usize = 14;
@@ -80,6 +81,11 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// How much it was cut up in the run before, as [`density`].
+    pub(super) fn density(&self) -> u64 {
+        density(self.parts.len(), self.starts.last().copied().unwrap_or(0).into())
+    }
+
     /// The parts that hold the pieces from one number up to another.
     pub(super) fn parts(&self, from: usize, to: usize) -> impl Iterator<Item = Part> {
         let at = |n: usize| self.starts.get(n).copied().unwrap_or(0);
@@ -145,6 +151,7 @@ pub(super) struct Reader {
     /// By the head of a piece's fingerprint: the offset of its block, times 2^16, plus its number in the block.
     anchors: Vec<(u64, u64)>,
     mask: u32,
+    densities: Densities,
 }
 
 impl Reader {
@@ -160,7 +167,14 @@ impl Reader {
         };
         let length = file.metadata().ok()?.len();
         let key = secret.piece_list_key();
-        let mut list = Self { file, key, length, anchors: Vec::new(), mask: 0 };
+        let mut list = Self {
+            file,
+            key,
+            length,
+            anchors: Vec::new(),
+            mask: 0,
+            densities: Densities::default(),
+        };
         let opened = list.open_anchors();
         if opened.is_none() {
             tracing::warn!(
@@ -179,8 +193,10 @@ impl Reader {
         let body = u64::from(u32::from_le_bytes(last));
         let at = end.checked_sub(body)?.checked_sub(HEAD as u64)?;
         let (body, _) = self.record(ANCHORS, at).filter(|_| magic == *MAGIC)?;
-        let (mask, anchors) = body.split_first_chunk::<4>()?;
+        let (mask, rest) = body.split_first_chunk::<4>()?;
         self.mask = u32::from_le_bytes(*mask);
+        let (densities, anchors) = rest.split_at_checked(Densities::LEN)?;
+        self.densities = Densities::read(densities);
         let (anchors, rest) = anchors.as_chunks::<16>();
         let read = |bytes: &[u8; 16]| {
             let [head, place] = *bytes.as_chunks::<8>().0 else { return (0, 0) };
@@ -206,6 +222,11 @@ impl Reader {
         Some((place >> 16, (place & 0xffff) as usize))
     }
 
+    /// How much the stream's blocks were cut up.
+    pub(super) fn densities(&self) -> &Densities {
+        &self.densities
+    }
+
     /// Where the first block is.
     pub(super) fn first(&self) -> u64 {
         MAGIC.len() as u64
@@ -224,11 +245,6 @@ impl Reader {
         self.file.read_exact_at(&mut body, at + HEAD as u64).ok()?;
         (record_hash(&self.key, kind, at, &body) == *hash).then_some((body, next))
     }
-}
-
-/// The length of the next block's pieces together.
-fn bytes_of(pieces: &VecDeque<Piece>) -> u64 {
-    pieces.iter().take(BLOCK_PIECES).map(|piece| u64::from(piece.length)).sum()
 }
 
 /// Whether a piece is one of the anchors; by other bits than the window's table goes by.
@@ -252,8 +268,10 @@ pub(super) struct Writer {
     parts: VecDeque<Part>,
     /// Bytes of `parts`.
     held: u64,
-    /// Bytes of the next block's pieces, once there are enough for one.
-    due: Option<u64>,
+    /// Pieces and bytes of those blocks that wait for their parts, and of the one that has no end yet.
+    due: VecDeque<(usize, u64)>,
+    open: (usize, u64),
+    densities: Densities,
     anchors: Vec<(u64, u64)>,
     mask: u32,
 }
@@ -306,7 +324,9 @@ impl Writer {
             pieces: VecDeque::with_capacity(2 * BLOCK_PIECES),
             parts: VecDeque::new(),
             held: 0,
-            due: None,
+            due: VecDeque::new(),
+            open: (0, 0),
+            densities: Densities::default(),
             anchors: Vec::new(),
             mask: ANCHORS_MASK,
         })
@@ -314,19 +334,22 @@ impl Writer {
 
     /// Notes the next piece.
     pub(super) fn piece(&mut self, piece: Piece) {
+        self.open = (self.open.0 + 1, self.open.1 + u64::from(piece.length));
         self.pieces.push_back(piece);
+    }
+
+    /// Ends a block behind the last piece: what is decided about at once in the next run.
+    pub(super) fn end_block(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        self.due.extend(Some(open).filter(|(count, _)| *count > 0));
     }
 
     /// Notes where the next bytes of the stream are.
     pub(super) fn part(&mut self, part: Part) -> io::Result<()> {
         self.held += u64::from(part.length);
         self.parts.push_back(part);
-        while self.pieces.len() >= BLOCK_PIECES {
-            let bytes = *self.due.get_or_insert_with(|| bytes_of(&self.pieces));
-            if self.held < bytes {
-                break;
-            }
-            self.block(BLOCK_PIECES, bytes)?;
+        while let Some((count, bytes)) = self.due.pop_front_if(|(_, bytes)| *bytes <= self.held) {
+            self.block(count, bytes)?;
         }
         Ok(())
     }
@@ -343,7 +366,7 @@ impl Writer {
                 self.anchors.push((piece.head, self.at << 16 | number));
             }
         }
-        let mut left = bytes;
+        let (mut left, mut parts) = (bytes, 0);
         while left > 0 {
             let Some(mut part) = self.parts.pop_front() else {
                 return Err(io::ErrorKind::InvalidData.into());
@@ -354,13 +377,14 @@ impl Writer {
                 part.length = taken;
             }
             left -= u64::from(taken);
+            parts += 1;
             body.extend_from_slice(part.id.as_bytes());
             for number in [part.offset, part.length, part.of] {
                 body.extend_from_slice(&number.to_le_bytes());
             }
         }
         self.held -= bytes;
-        self.due = None;
+        self.densities.add(density(parts, bytes), bytes);
         self.record(BLOCK, &body)?;
         while self.anchors.len() > ANCHORS_MAX {
             self.thin();
@@ -394,11 +418,13 @@ impl Writer {
 
     /// Ends the list; all pieces and parts were told.
     pub(super) fn finish(mut self) -> io::Result<PieceList> {
-        while !self.pieces.is_empty() {
-            self.block(self.pieces.len().min(BLOCK_PIECES), bytes_of(&self.pieces))?;
+        self.end_block();
+        while let Some((count, bytes)) = self.due.pop_front() {
+            self.block(count, bytes)?;
         }
         self.sort();
         let mut body = self.mask.to_le_bytes().to_vec();
+        self.densities.write(&mut body);
         for (head, place) in &self.anchors {
             body.extend_from_slice(&head.to_le_bytes());
             body.extend_from_slice(&place.to_le_bytes());

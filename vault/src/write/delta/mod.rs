@@ -10,7 +10,15 @@
 //! cache keeps a fingerprint of each, in order, and where it is stored. Nothing here needs to be right: the content's
 //! hash is taken over the bytes that passed, a blob is referred to only if the vault holds it, and without a list all
 //! is stored as if it were new.
+//!
+//! What is referred to is cut up more with each run, and readers have to expand whole frames of which less and less is used. So
+//! the stream is decided about in passages that stay the same from run to run ([`list`] has a block for each), and
+//! in each run those that are cut up most are stored anew, whole ([`density`]). They get frames of their own:
+//! once such a passage is stored anew again, nothing refers to those any more. A short part beside new bytes is stored with
+//! them ([`choose`]).
 
+mod choose;
+mod density;
 mod list;
 mod output;
 mod pieces;
@@ -25,32 +33,24 @@ use crate::keys::VaultSecret;
 use crate::write::content::content_of;
 use crate::write::pipeline::Writer;
 
+use choose::{Old, choose, extents};
+use density::{Renewal, density};
 use list::{Block, Part};
 use output::{Output, lost};
 use pieces::{Piece, Splitter};
-use window::Window;
+use window::{Place, Window};
 
 pub use list::PieceList;
 
-/// How much of the stream is decided about at once, in bytes.
-const PASSAGE: usize = 1 << 20;
-
-/// A stretch shorter than this that was found between others that were not is stored again: two extents more take
-/// about as much room as it does compressed, and each costs every later reader.
-const FOUND_MIN: usize = 256;
-
-/// How many parts a passage may consist of, about: from the lesser on it may be stored anew, beyond the greater it is.
-/// Which, in between, is drawn, so that passages that are changed alike aren't stored anew in the same run.
-///
-/// An extent takes 3 to 6 bytes in every later snapshot, a passage of rows about 200 KB compressed once. Where each run adds *g*
-/// extents to a passage and it is stored anew every *t* runs, a run costs 200 KB ⁄ *t* + 5 *g t* ⁄ 2, which is least for
-/// 2 % of the rows changed (*g* = 330) where *t* is 16 and *g t* 5,000. But readers want few: measured, with bounds of 512 to
-/// 2,048 a restore after ten runs took 1.8 times the CPU time of the first, with 1,024 to 3,072 2.15 times, and 3.3 times
-/// after thirty (`bench/README.md`).
-const PARTS_MIN: u64 = 768;
-const PARTS_MAX: u64 = 2304;
-/// From how many numbers the bound is drawn: in one of four runs or so it is below [`PARTS_MAX`].
-const PARTS_DRAWN: u64 = 8192;
+/// Bytes of a passage, which is decided about at once. Where the list of the run before is followed, passages end where they
+/// did then, between the least and the most: were they to begin elsewhere in each run, frames that serve one passage now
+/// would serve two later. Where there is nothing to follow, a piece of a certain kind ends them, or the usual most.
+const PASSAGE_LEAST: usize = 384 << 10;
+const PASSAGE_MOST: usize = 3 << 19;
+const PASSAGE_USUAL_LEAST: usize = 768 << 10;
+const PASSAGE_USUAL_MOST: usize = 1 << 20;
+/// How much is taken in before it is cut into pieces.
+const STEP: usize = 256 << 10;
 
 /// Takes a stream piece by piece, and matches it with the one of the run before.
 pub struct DeltaWriter {
@@ -64,6 +64,7 @@ pub struct DeltaWriter {
     cut: usize,
     pieces: Vec<Piece>,
     found: Vec<Found>,
+    renewal: Renewal,
     out: Output,
 }
 
@@ -105,12 +106,14 @@ impl DeltaWriter {
     /// beside it; where that can't be done, the next run stores more, and the log says so.
     pub fn new(path: &Path, secret: &VaultSecret) -> Self {
         let list = list::Writer::create(path, secret).map_err(|error| lost(path, &error)).ok();
+        let window = list::Reader::open(path, secret).map(Window::new);
         Self {
             hasher: blake3::Hasher::new(),
             size: 0,
             splitter: Splitter::new(secret),
-            window: list::Reader::open(path, secret).map(Window::new),
-            bytes: Vec::with_capacity(PASSAGE + PASSAGE / 4),
+            renewal: Renewal::new(window.as_ref().map(|window| window.list().densities())),
+            window,
+            bytes: Vec::with_capacity(PASSAGE_MOST + 2 * STEP),
             cut: 0,
             pieces: Vec::new(),
             found: Vec::new(),
@@ -125,7 +128,7 @@ impl DeltaWriter {
     pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
-        for bytes in bytes.chunks(PASSAGE / 4) {
+        for bytes in bytes.chunks(STEP) {
             self.bytes.extend_from_slice(bytes);
             self.split(writer, false)?;
         }
@@ -134,24 +137,47 @@ impl DeltaWriter {
 
     fn split(&mut self, writer: &mut Writer, last: bool) -> Result<(), Error> {
         while let Some(piece) = self.splitter.cut(&self.bytes[self.cut..], last) {
-            self.cut += usize::from(piece.length);
-            self.find(piece);
-            self.pieces.push(piece);
-            self.out.piece(piece);
-            if self.cut >= PASSAGE {
+            let place = self.find(&piece);
+            if self.ends_before(&piece, place.as_ref()) {
                 self.settle(writer)?;
             }
+            if let Some(place) = place {
+                self.note(place);
+            }
+            self.cut += usize::from(piece.length);
+            self.pieces.push(piece);
+            self.out.piece(piece);
         }
         Ok(())
     }
 
+    /// Whether the passage is whole, and this piece is the next one's first.
+    fn ends_before(&self, piece: &Piece, place: Option<&Place>) -> bool {
+        let full = self.cut + usize::from(piece.length) > PASSAGE_MOST
+            || self.pieces.len() == list::BLOCK_PIECES;
+        full || match (self.found.last(), place) {
+            (Some(found), Some(place)) => {
+                self.cut >= PASSAGE_LEAST && !Arc::ptr_eq(&found.open.0, &place.block)
+            }
+            (Some(_), None) => false,
+            (None, _) => {
+                self.cut >= PASSAGE_USUAL_MOST
+                    || self.cut >= PASSAGE_USUAL_LEAST && piece.may_begin_passage()
+            }
+        }
+    }
+
     /// Looks a piece up that is about to be added to the passage.
-    fn find(&mut self, piece: Piece) {
-        let Some(window) = &mut self.window else { return };
+    fn find(&mut self, piece: &Piece) -> Option<Place> {
+        let end = self.found.last().map_or(0, |found| found.to);
+        let before = self.pieces.last().filter(|_| end < self.pieces.len());
+        self.window.as_mut()?.find(piece, before)
+    }
+
+    /// Notes where the next piece of the passage stands.
+    fn note(&mut self, place: Place) {
         let number = self.pieces.len();
         let end = self.found.last().map_or(0, |found| found.to);
-        let before = self.pieces.last().filter(|_| end < number);
-        let Some(place) = window.find(&piece, before) else { return };
         if let Some(found) = self.found.last_mut().filter(|_| end == number) {
             found.to += 1;
             let (block, _, next) = &mut found.open;
@@ -174,59 +200,64 @@ impl DeltaWriter {
 
     /// Decides about a passage: which of what was found is referred to, and what is stored.
     fn settle(&mut self, writer: &mut Writer) -> Result<(), Error> {
-        let found = self.worthwhile();
-        let mut at = 0;
-        for (start, parts) in found {
-            self.out.new_bytes(writer, &self.bytes[at..start])?;
-            at = start;
-            for part in parts {
-                let end = at + part.length as usize;
-                if self.out.holds(writer, &part)? {
-                    self.out.old_part(writer, part)?;
-                } else {
-                    self.out.new_bytes(writer, &self.bytes[at..end])?;
-                }
-                at = end;
-            }
+        let before = self.found.first().map_or(0, |found| found.open.0.density());
+        let mut old = self.old();
+        let bytes = self.cut as u64;
+        let found: u64 = old.iter().map(|old| u64::from(old.part.length)).sum();
+        let mut anew = old.is_empty();
+        // What has nothing new in it is no worse than it was, and stays: a dump that didn't change costs nothing.
+        if found < bytes {
+            choose(&mut old, self.cut);
+            let now = density(extents(&old, self.cut), bytes);
+            anew |= self.renewal.takes(before, now, bytes);
+        } else {
+            self.renewal.passes(bytes);
         }
-        self.out.new_bytes(writer, &self.bytes[at..self.cut])?;
+        if anew {
+            self.out.passage(writer, &self.bytes[..self.cut])?;
+        } else {
+            self.refer(writer, &old)?;
+        }
         self.bytes.drain(..self.cut);
         self.cut = 0;
         self.pieces.clear();
+        self.out.end_passage();
         if let Some(window) = &mut self.window {
             window.allow_jumps();
         }
         Ok(())
     }
 
-    /// What was found in the passage, by where it begins, without what isn't worth an extent.
-    fn worthwhile(&mut self) -> Vec<(usize, Vec<Part>)> {
-        let mut worthwhile = Vec::with_capacity(self.found.len());
-        let (mut piece, mut at, mut extents) = (0, 0, 1);
-        for mut found in std::mem::take(&mut self.found) {
-            found.settle();
-            let length = |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum();
-            let gap: usize = length(&self.pieces[piece..found.from]);
-            let long: usize = length(&self.pieces[found.from..found.to]);
-            let start = at + gap;
-            // At an edge it may go on beyond it.
-            if long >= FOUND_MIN || found.from == 0 || found.to == self.pieces.len() {
-                extents += found.parts.len() as u64 + 1;
-                worthwhile.push((start, found.parts));
+    /// Refers to parts of the passage, and stores what lies between them.
+    fn refer(&mut self, writer: &mut Writer, old: &[Old]) -> Result<(), Error> {
+        let mut at = 0;
+        for Old { start, part } in old {
+            let end = start + part.length as usize;
+            if self.out.holds(writer, part)? {
+                self.out.new_bytes(writer, &self.bytes[at..*start])?;
+                self.out.old_part(writer, *part)?;
+                at = end;
             }
-            (piece, at) = (found.to, start + long);
         }
-        if extents > PARTS_MIN && extents > self.parts_max() {
-            worthwhile.clear();
-        }
-        worthwhile
+        self.out.new_bytes(writer, &self.bytes[at..self.cut])
     }
 
-    /// How many parts this passage may consist of: drawn from all bytes so far, so another number in each run.
-    fn parts_max(&self) -> u64 {
-        let hash = self.hasher.finalize();
-        let drawn = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        (PARTS_MIN + drawn % PARTS_DRAWN).min(PARTS_MAX)
+    /// What was found in the passage, in order.
+    fn old(&mut self) -> Vec<Old> {
+        let mut old = Vec::new();
+        let (mut piece, mut at) = (0, 0);
+        for mut found in std::mem::take(&mut self.found) {
+            found.settle();
+            let length =
+                |pieces: &[Piece]| pieces.iter().map(|p| usize::from(p.length)).sum::<usize>();
+            at += length(&self.pieces[piece..found.from]);
+            piece = found.to;
+            for part in found.parts {
+                old.push(Old { start: at, part });
+                at += part.length as usize;
+            }
+        }
+        old
     }
 
     /// The content of all that was added, and the list for the next run, which is to be
@@ -239,5 +270,37 @@ impl DeltaWriter {
         self.settle(writer)?;
         let (extents, list) = self.out.finish(writer)?;
         Ok((content_of(self.size, &self.hasher, extents), list))
+    }
+}
+
+/// What a list says of its stream.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) parts: u64,
+    pub(crate) bytes: u64,
+    /// How long all blobs are of which it names parts: what a reader has to expand, about.
+    pub(crate) blobs: u64,
+    /// How long the longest passage is.
+    pub(crate) passage_max: u64,
+}
+
+#[cfg(test)]
+impl Listed {
+    pub(crate) fn read(path: &Path, secret: &VaultSecret) -> Option<Self> {
+        let list = list::Reader::open(path, secret)?;
+        let (mut listed, mut seen) = (Self::default(), std::collections::HashSet::new());
+        let mut at = list.first();
+        while let Some(block) = list.block(at) {
+            let before = listed.bytes;
+            for part in block.parts(0, block.pieces.len()) {
+                listed.parts += 1;
+                listed.bytes += u64::from(part.length);
+                listed.blobs += if seen.insert(part.id) { u64::from(part.of) } else { 0 };
+            }
+            listed.passage_max = listed.passage_max.max(listed.bytes - before);
+            at = block.next;
+        }
+        Some(listed)
     }
 }

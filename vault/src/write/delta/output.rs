@@ -13,7 +13,7 @@ use crate::write::pipeline::{Held, Writer};
 
 /// Most parts that wait for the new bytes before them to become a blob, and most bytes that they cover, since the pieces
 /// in them wait too, 16 bytes each; then a shorter blob is made.
-const WAITING_MAX: usize = 8192;
+const WAITING_MAX: usize = 32_768;
 const COVERED_MAX: u64 = 32 << 20;
 /// Blobs of which it is remembered whether the vault holds them.
 const REMEMBERED: usize = 4096;
@@ -67,6 +67,13 @@ impl Output {
         }
     }
 
+    /// Notes that a passage ends behind the last piece.
+    pub(super) fn end_passage(&mut self) {
+        if let Some(list) = &mut self.list {
+            list.end_block();
+        }
+    }
+
     /// Whether a part may be referred to; it is counted as used then.
     pub(super) fn holds(&mut self, writer: &mut Writer, part: &Part) -> Result<bool, Error> {
         let held = match self.held.get(&part.id) {
@@ -85,6 +92,9 @@ impl Output {
 
     /// Takes bytes that are to be stored.
     pub(super) fn new_bytes(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let max = writer.chunker().bounds().max as usize;
         for bytes in bytes.chunks(max) {
             self.gathered.extend_from_slice(bytes);
@@ -97,6 +107,14 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    /// Takes a whole passage that is to be stored: in frames of its own, which later serve for nothing but this passage.
+    pub(super) fn passage(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
+        self.cut(writer, 1)?;
+        self.new_bytes(writer, bytes)?;
+        self.cut(writer, 1)?;
+        writer.end_stream_frame()
     }
 
     /// Takes a part of a blob that the vault holds.

@@ -38,6 +38,13 @@ pub(super) struct Piece {
     pub(super) length: u16,
 }
 
+impl Piece {
+    /// Whether a passage may begin with it where nothing else says so: one in 512.
+    pub(super) fn may_begin_passage(&self) -> bool {
+        self.tail & 0x1ff == 0
+    }
+}
+
 /// Cuts a stream into pieces.
 pub(super) struct Splitter {
     sip: SipHasher13,

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::write::delta::list::{BLOCK_PIECES, Block, Reader};
 use crate::write::delta::pieces::Piece;
 
-/// Blocks that are kept behind the cursor's, and read ahead of it: 16,384 pieces, about 3 MB of a dump.
+/// Blocks that are kept behind the cursor's, and read ahead of it: about 4 MB of a dump.
 const BEHIND: usize = 1;
 const AHEAD: usize = 3;
 /// Places in the table: four for each piece of the window, so that few push each other out.
-const TABLE: usize = 1 << 16;
+const TABLE: usize = 1 << 17;
 /// Jumps between two calls of [`Window::allow_jumps`].
 const JUMPS: u32 = 16;
 const _: () = assert!(TABLE >= 2 * (BEHIND + 1 + AHEAD) * BLOCK_PIECES);
@@ -69,6 +69,11 @@ impl Window {
             self.fill();
         }
         Some(place)
+    }
+
+    /// The list of the run before.
+    pub(super) fn list(&self) -> &Reader {
+        &self.list
     }
 
     /// Allows a few more jumps: each reads from the list, and rows that are equal by the thousand must not make it be
