@@ -33,13 +33,14 @@ async fn a_signer_that_is_not_listed_or_of_another_host_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_of_a_revoked_key_is_critical_by_the_time_when_it_arrived() {
+    let (just_before, later) = (super::ago(0), super::ago(-1));
     let mut bench = Bench::with_runs().await;
     // They say that they are one and two hours old, but the store had them just now.
     let key = bench.maker.signing.public();
-    let of = |hours_ago| keephold_vault::sign::line("db1", &key, None, Some(super::ago(hours_ago)));
-    bench.settings.signers = Signers::parse(&of(-1)).unwrap();
+    let of = |revoked| keephold_vault::sign::line("db1", &key, None, Some(revoked));
+    bench.settings.signers = Signers::parse(&of(later)).unwrap();
     assert_eq!(bench.found().await, (vec![], 0));
-    bench.settings.signers = Signers::parse(&of(0)).unwrap();
+    bench.settings.signers = Signers::parse(&of(just_before)).unwrap();
     let report = bench.verify().await;
     let revoked: Vec<_> =
         report.findings.iter().filter(|f| f.code == code::SIGNER_REVOKED.id).collect();
