@@ -36,6 +36,11 @@ impl ContentHasher {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
     }
+
+    /// How many bytes were added.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Takes a file or stream piece by piece.
@@ -144,17 +149,17 @@ impl ContentChunks {
         }
         self.cut(writer, 1)?;
         let extents = self.list.finish(writer)?;
-        Ok(content_of(self.size, &hasher.hasher, extents))
+        Ok(content_of(self.size, hasher, extents))
     }
 }
 
 /// The content of these extents; its hash is left out where a blob's id says as much.
-pub(super) fn content_of(size: u64, hasher: &blake3::Hasher, extents: Extents) -> Content {
+pub(super) fn content_of(size: u64, hasher: &ContentHasher, extents: Extents) -> Content {
     let plain = match &extents {
         Extents::Inline(list) => matches!(list.as_slice(), [] | [Extent::Blob { .. }]),
         Extents::Lists { .. } => false,
     };
-    let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
+    let hash = ContentHash::from_bytes(*hasher.hasher.finalize().as_bytes());
     Content { size, hash: (!plain).then_some(hash), extents }
 }
 

@@ -101,7 +101,7 @@ pub struct Writer {
     drafts: [Draft; Group::ALL.len()],
     frames: Option<Sender<Frame>>,
     /// Buffers that were compressed.
-    spare: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    spare: (Sender<Vec<u8>>, SpareBuffers),
     indexed: Receiver<Indexed>,
     own: HashSet<SegmentId>,
     threads: Vec<JoinHandle<()>>,
@@ -162,7 +162,7 @@ impl Writer {
             pending: HashSet::new(),
             drafts: Default::default(),
             frames: Some(frames_in),
-            spare: (spare_in, spare_out),
+            spare: (spare_in, SpareBuffers(spare_out)),
             indexed: indexed_out,
             own: HashSet::new(),
             threads,
@@ -224,15 +224,15 @@ impl Writer {
         Ok(id)
     }
 
-    /// Closes the frame of a stream's chunks: what comes next isn't read together with what came before.
+    /// Closes the frame of a group, if anything is in it: what comes next isn't read together with what came before.
     ///
     /// # Errors
     /// The first failure of any stage.
-    pub(super) fn end_stream_frame(&mut self) -> Result<(), Error> {
-        if self.drafts[Group::Stream as usize].blobs.is_empty() {
+    pub(super) fn end_frame(&mut self, group: Group) -> Result<(), Error> {
+        if self.draft(group).blobs.is_empty() {
             return Ok(());
         }
-        self.send(Group::Stream)
+        self.send(group)
     }
 
     fn add_named(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
@@ -295,7 +295,7 @@ impl Writer {
 
     /// Buffers of frames that were compressed.
     pub fn spare_buffers(&self) -> SpareBuffers {
-        SpareBuffers(self.spare.1.clone())
+        self.spare.1.clone()
     }
 
     /// Keeps a buffer's room for later, unless there is enough.
@@ -362,7 +362,7 @@ impl Writer {
     }
 
     pub(super) fn send(&mut self, group: Group) -> Result<(), Error> {
-        let fresh = self.spare.1.try_recv().unwrap_or_default();
+        let fresh = self.spare.1.take();
         let draft = self.draft(group);
         let frame = Frame {
             kind: group.kind(),
@@ -403,9 +403,7 @@ impl Writer {
     /// Sends what is still in drafts, waits until everything is stored and indexed.
     fn drain(&mut self) -> Result<(), Error> {
         for group in Group::ALL {
-            if !self.drafts[group as usize].blobs.is_empty() {
-                self.send(group)?;
-            }
+            self.end_frame(group)?;
         }
         self.close()
     }

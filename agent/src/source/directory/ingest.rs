@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
-use keephold_files::meta::MetaReader;
 use keephold_files::read::ReadError;
 use keephold_files::walk::Walked;
-use keephold_files::{Base, Kind, Problem, ProblemKind};
+use keephold_files::{Kind, Problem, ProblemKind};
 use keephold_vault::ids::SegmentId;
 use keephold_vault::record::Level;
 use keephold_vault::tree::{Entry, EntryKind, Metadata, TreePath};
@@ -21,8 +20,6 @@ use crate::unchanged::{self, Seen};
 /// What the thread holds.
 pub(super) struct Ingest<'a> {
     pub(super) reader: Reader,
-    pub(super) meta: MetaReader,
-    pub(super) base: Base,
     pub(super) writer: &'a mut Writer,
     pub(super) notes: &'a mut Notes,
     pub(super) counters: &'a Counters,

@@ -63,14 +63,14 @@ impl Buffers {
 impl Ingest<'_> {
     /// Streams a file that is too large for the readers.
     pub(super) fn large(&mut self, walked: &Walked) -> Result<()> {
-        let file = match FileReader::open(&self.base, walked) {
+        let file = match FileReader::open(&self.reader.base, walked) {
             Ok(file) => file,
             Err(error) => {
                 self.read_error(&error);
                 return Ok(());
             }
         };
-        let (meta, problems) = self.meta.read_open(walked, file.stat(), file.fd());
+        let (meta, problems) = self.reader.meta.read_open(walked, file.stat(), file.fd());
         problems.iter().for_each(|p| self.problem(p));
         let before = self.writer.traced();
         let mut content = ContentChunks::default();

@@ -18,7 +18,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::bounded;
 use keephold_files::Base;
-use keephold_files::meta::{MetaReader, Names};
+use keephold_files::meta::Names;
 use keephold_files::walk::{Options, Walk};
 use keephold_vault::record::SourceReport;
 use keephold_vault::tree::TreeRoot;
@@ -94,8 +94,6 @@ pub(crate) fn backup(
         let planner = scope.spawn(move || plan(walk, before, &queues));
         let mut ingest = Ingest {
             reader: reader(),
-            meta: MetaReader::new(base.clone(), names.clone()),
-            base: base.clone(),
             writer,
             notes,
             counters,

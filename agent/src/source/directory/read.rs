@@ -30,8 +30,8 @@ pub(super) enum Found {
 
 /// Reads entries; each thread has one.
 pub(super) struct Reader {
-    base: Base,
-    meta: MetaReader,
+    pub(super) base: Base,
+    pub(super) meta: MetaReader,
     namer: BlobNamer,
 }
 

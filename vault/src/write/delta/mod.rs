@@ -30,7 +30,7 @@ use std::sync::Arc;
 use crate::content::Content;
 use crate::error::Error;
 use crate::keys::VaultSecret;
-use crate::write::content::content_of;
+use crate::write::content::{ContentHasher, content_of};
 use crate::write::pipeline::Writer;
 
 use choose::{Old, choose, extents};
@@ -54,8 +54,7 @@ const STEP: usize = 256 << 10;
 
 /// Takes a stream piece by piece, and matches it with the one of the run before.
 pub struct DeltaWriter {
-    hasher: blake3::Hasher,
-    size: u64,
+    hasher: ContentHasher,
     splitter: Splitter,
     window: Option<Window>,
     /// What isn't decided about yet: pieces that were cut, and what follows them.
@@ -97,7 +96,7 @@ fn add_part(parts: &mut Vec<Part>, part: Part) {
 
 impl std::fmt::Debug for DeltaWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DeltaWriter({} bytes)", self.size)
+        write!(f, "DeltaWriter({} bytes)", self.hasher.bytes())
     }
 }
 
@@ -108,8 +107,7 @@ impl DeltaWriter {
         let list = list::Writer::create(path, secret).map_err(|error| lost(path, &error)).ok();
         let window = list::Reader::open(path, secret).map(Window::new);
         Self {
-            hasher: blake3::Hasher::new(),
-            size: 0,
+            hasher: ContentHasher::default(),
             splitter: Splitter::new(secret),
             renewal: Renewal::new(window.as_ref().map(|window| window.list().densities())),
             window,
@@ -127,7 +125,6 @@ impl DeltaWriter {
     /// As [`Writer::add`].
     pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
         for bytes in bytes.chunks(STEP) {
             self.bytes.extend_from_slice(bytes);
             self.split(writer, false)?;
@@ -269,7 +266,7 @@ impl DeltaWriter {
         self.split(writer, true)?;
         self.settle(writer)?;
         let (extents, list) = self.out.finish(writer)?;
-        Ok((content_of(self.size, &self.hasher, extents), list))
+        Ok((content_of(self.hasher.bytes(), &self.hasher, extents), list))
     }
 }
 

@@ -11,6 +11,15 @@ fn rows_of(n: u32) -> Vec<Row> {
     rows
 }
 
+/// A table of so many rows, in a folder that lasts as long as the first of these.
+fn table_of(n: u32) -> (tempfile::TempDir, Table, Vec<Row>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, rows) = (dir.path().join("t"), rows_of(n));
+    let made = rows.iter().copied().map(Ok);
+    let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+    (dir, table, rows)
+}
+
 #[test]
 fn every_row_is_found_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -38,10 +47,7 @@ fn every_row_is_found_and_nothing_else() {
 
 #[test]
 fn whoever_asks_in_order_reads_each_block_about_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, rows) = (dir.path().join("t"), rows_of(100_000));
-    let made = rows.iter().copied().map(Ok);
-    let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+    let (_dir, table, rows) = table_of(100_000);
     for row in &rows {
         assert_eq!(table.find(&row.id).unwrap(), [*row]);
     }
@@ -51,10 +57,7 @@ fn whoever_asks_in_order_reads_each_block_about_once() {
 
 #[test]
 fn whoever_asks_in_any_order_reads_two_blocks_or_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, rows) = (dir.path().join("t"), rows_of(1_000_000));
-    let made = rows.iter().copied().map(Ok);
-    let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+    let (_dir, table, _) = table_of(1_000_000);
     for _ in 0..10_000 {
         assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
     }
@@ -65,11 +68,8 @@ fn whoever_asks_in_any_order_reads_two_blocks_or_so() {
 
 #[test]
 fn a_table_that_another_run_has_merged_and_removed_meanwhile_still_answers() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, rows) = (dir.path().join("t"), rows_of(300));
-    let made = rows.iter().copied().map(Ok);
-    let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let (_dir, table, rows) = table_of(300);
+    std::fs::remove_file(table.path()).unwrap();
     assert!(rows.iter().all(|row| table.find(&row.id).unwrap() == [*row]));
 }
 
