@@ -13,6 +13,9 @@ use crate::tree::{Child, Entry, EntryKind, Node, TreePath, TreeRoot};
 const LEAVES_AHEAD: usize = 16;
 /// Inner nodes fetched together; each names hundreds of nodes below it.
 const INNER_AHEAD: usize = 2;
+/// So few nodes are fetched together from the first one on: they are what one entry is looked for in, and to ask twice
+/// costs more than to read what wasn't needed.
+const FEW: usize = 2;
 /// Claimed bytes of nodes fetched together.
 const AHEAD_BYTES: u64 = 4 << 20;
 
@@ -243,8 +246,12 @@ impl Level {
             let (claims, nodes) = match self.ahead.take() {
                 Some((claims, task)) => (claims, task.join().await?),
                 None => {
-                    // The very next one alone, so that the first entry comes soon.
-                    let claims: Vec<_> = self.waiting.pop_front().into_iter().collect();
+                    let claims = if ahead && self.alone == 0 && self.waiting.len() <= FEW {
+                        self.group()
+                    } else {
+                        // The very next one alone, so that the first entry comes soon.
+                        self.waiting.pop_front().into_iter().collect()
+                    };
                     let nodes = reader.nodes(&names(&claims), self.height).await;
                     (claims, nodes)
                 }
