@@ -10,7 +10,7 @@ fn files(version: u64) -> Vec<(Life, String, Vec<u8>)> {
         let life = if n.is_multiple_of(5) { Life::Lasting } else { Life::Passing };
         let seed = if life == Life::Lasting { n } else { version * 1_000 + n };
         // Some are small, some long.
-        (life, format!("{n:03}"), noise(seed, if n % 2 == 0 { 40_000 } else { 700_000 }))
+        (life, format!("{n:03}"), noise(seed, if n.is_multiple_of(2) { 40_000 } else { 700_000 }))
     };
     (0..100).map(file).collect()
 }
