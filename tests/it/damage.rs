@@ -185,11 +185,21 @@ fn a_newer_version_over_an_old_one_fools_nobody() {
 #[test]
 fn a_shortened_lock() {
     for place in Place::S3 {
-        let site = site(place);
+        let mut site = site(place);
         let object = object(&site, "packs/");
         let tomorrow = (Timestamp::now() + SignedDuration::from_hours(24)).to_string();
         object.set_retention(&object.only_version(), "GOVERNANCE", &tomorrow, true).unwrap();
         found(&site, "KH-LOCK-002", &only(&site, "packs/"));
+        // The report before it saw it end later; and it was the newest snapshot's.
+        let record = only(&site, "runs/");
+        for (code, resource) in
+            [("KH-LOCK-003", &*record), ("KH-LOCK-004", "web1/files"), ("KH-LOCK-013", &*record)]
+        {
+            found(&site, code, resource);
+        }
+        // Who asks for more than the host did is told as well.
+        site.lock = "compliance";
+        found(&site, "KH-LOCK-005", &only(&site, "index/"));
     }
 }
 

@@ -48,26 +48,28 @@ impl Locking {
         }
     }
 
-    /// Locks only ever get longer; one that an earlier report saw end later was shortened.
+    /// Locks only ever get longer; one that an earlier report saw end later was shortened, or taken away.
     pub(super) fn shortened(
         &self,
+        context: &Context<'_>,
         history: &History,
         previous: &Previous,
         findings: &mut Findings,
     ) {
         for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
             let key = run.found.key.to_string();
-            let before = previous.lock_until(&key);
-            if let (Some(before), Some(now)) = (before, lock.until)
-                && now < before
-            {
-                let summary = format!(
-                    "The locks of what {} needs end sooner than an earlier report saw.",
-                    run.name()
-                );
-                let detail = format!("{} then, {} now", words::minute(before), words::minute(now));
-                findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
-            }
+            let Some(before) = previous.lock_until(&key) else { continue };
+            let now = match lock.until {
+                Some(now) if now < before => words::minute(now),
+                None if lock.unlocked && before > context.now => "none".to_owned(),
+                _ => continue,
+            };
+            let summary = format!(
+                "The locks of what {} needs end sooner than an earlier report saw.",
+                run.name()
+            );
+            let detail = format!("{} then, {now} now", words::minute(before));
+            findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
         }
     }
 
