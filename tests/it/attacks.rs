@@ -232,7 +232,7 @@ fn the_pruner_is_not_fooled(actor: Actor) {
     assert_ne!(report["blocked"], true, "{report}");
     let comes_back = |number: u8| {
         let (snapshot, to) = (format!("web1/files@{number}"), format!("back{number}"));
-        let restore = site.elsewhere(&["restore", &snapshot, "--signers"]);
+        let restore = site.elsewhere(&["restore", &snapshot]).arg("--signers");
         let restore = restore.arg(site.path("keys/signing_key.pub")).arg("--target");
         let restored = restore.arg(site.path(&to)).run();
         assert!(matches!(restored.code, Some(0 | 3)), "{actor:?} {number}: {}", restored.stderr);

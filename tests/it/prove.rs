@@ -262,6 +262,6 @@ fn copy_objects(site: &Site, bucket: &str) {
         let key = format!("main/{key}");
         let object = Object { place: site.place, bucket: &site.bucket, key: key.clone() };
         let bytes = object.get(&object.only_version());
-        Object { place: site.place, bucket, key }.put(&bytes);
+        Object { place: site.place, bucket, key }.put_as("", &bytes).unwrap();
     }
 }

@@ -23,6 +23,8 @@ impl Pair {
         site.backs_up();
         let pair = Self { site, there, bucket: s3::bucket(there, true) };
         pair.replicate();
+        // Both snapshots are older than a copy may lag behind.
+        std::thread::sleep(std::time::Duration::from_secs(2));
         pair
     }
 

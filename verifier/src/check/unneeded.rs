@@ -202,9 +202,9 @@ impl Waiting {
         segment: Option<(SegmentId, bool)>,
         versions: &[Version],
     ) -> Option<Self> {
-        let data = versions.iter().filter(|version| !version.delete_marker);
+        let mut data = versions.iter().filter(|version| !version.delete_marker);
         let bytes = data.clone().map(|version| version.size).sum();
-        Some(Self { key, segment, first: data.last()?.clone(), bytes })
+        Some(Self { key, segment, first: data.next_back()?.clone(), bytes })
     }
 }
 

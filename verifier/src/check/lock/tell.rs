@@ -48,7 +48,8 @@ impl Locking {
         }
     }
 
-    /// Locks only ever get longer; one that an earlier report saw end later was shortened, or taken away.
+    /// Locks only ever get longer; one that an earlier report saw end later was shortened, or taken away. That is told until
+    /// all that the run needs is locked for long enough again.
     pub(super) fn shortened(
         &self,
         context: &Context<'_>,
@@ -56,19 +57,26 @@ impl Locking {
         previous: &Previous,
         findings: &mut Findings,
     ) {
+        let told = previous.resources(code::LOCK_SHORTENED.id, "");
         for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
             let key = run.found.key.to_string();
-            let Some(before) = previous.lock_until(&key) else { continue };
-            let now = match lock.until {
-                Some(now) if now < before => words::minute(now),
-                None if lock.unlocked && before > context.now => "none".to_owned(),
-                _ => continue,
+            let before = previous.lock_until(&key);
+            let shorter = match (before, lock.until) {
+                (Some(before), Some(now)) => now < before,
+                (Some(before), None) => lock.unlocked && before > context.now,
+                (None, _) => false,
             };
+            let still = lock.fully == Some(false) && told.contains(&key);
+            if !shorter && !still {
+                continue;
+            }
             let summary = format!(
                 "The locks of what {} needs end sooner than an earlier report saw.",
                 run.name()
             );
-            let detail = format!("{} then, {now} now", words::minute(before));
+            let [before, now] = [before, lock.until]
+                .map(|end| end.map_or_else(|| "none".to_owned(), words::minute));
+            let detail = format!("{before} in the previous report, {now} now");
             findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
         }
     }
