@@ -225,18 +225,15 @@ impl Needed {
             let mut packs = Vec::new();
             for (at, row) in opened.pack_rows(&bytes)?.into_iter().enumerate() {
                 let at = u32::try_from(at).unwrap_or(u32::MAX);
-                if users.iter().any(|used| used.contains(at)) {
-                    let claims = claims.get(at as usize).copied().unwrap_or_default();
-                    let place = Place { segment: number, number: at, claims };
-                    packs.push(Pack {
-                        id: row.id,
-                        size: row.size,
-                        version: row.version,
-                        places: vec![place],
-                    });
-                } else {
-                    packs.push(Pack::unneeded(row.id));
-                }
+                let needed = users.iter().any(|used| used.contains(at));
+                let claims = claims.get(at as usize).copied().unwrap_or_default();
+                let place = needed.then_some(Place { segment: number, number: at, claims });
+                packs.push(Pack {
+                    id: row.id,
+                    size: row.size,
+                    version: row.version,
+                    places: place.into_iter().collect(),
+                });
             }
             Ok(packs)
         })

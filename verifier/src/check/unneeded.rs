@@ -267,10 +267,13 @@ fn judge(counts: &Unneeded, (packs, bytes): (u64, u64)) -> Option<(Severity, Str
         return None;
     }
     let weighty = all.bytes > bytes / WEIGHTY_SHARE;
+    let counted = [(all.packs, "pack"), (all.segments, "index segment")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, noun)| words::counted(number, noun));
     let summary = format!(
-        "{} and {} of {} in all are needed by no run, and neither expired nor interrupted runs explain them.",
-        words::counted(all.packs, "pack"),
-        words::counted(all.segments, "index segment"),
+        "No run needs {} ({}), and neither expired nor interrupted runs explain them.",
+        counted.collect::<Vec<_>>().join(" and "),
         words::bytes(all.bytes)
     );
     Some((if weighty { Severity::High } else { code::UNEXPLAINED.severity }, summary))
@@ -292,10 +295,10 @@ impl Unexplained {
             (objects > 0).then(|| format!("{} {what}", words::counted(objects, "object")))
         };
         let mut parts = Vec::new();
-        parts.extend(said(&counts.foreign, "with such a name that are not of this vault"));
+        parts.extend(said(&counts.foreign, "not of this vault"));
         parts.extend(said(
             &counts.unfinished,
-            "of this vault's form that no record names, older than a week",
+            "of this vault's form, named by no record and older than a week",
         ));
         if let Some((from, until)) = self.stored {
             let (from, until) = (words::minute(from), words::minute(until));
