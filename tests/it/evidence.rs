@@ -142,6 +142,17 @@ fn a_verifiers_credential_stores_evidence_and_can_not_undo_it() {
     assert_eq!(fourth["lock_proof"]["verdict"], "held", "{fourth:#}");
     let notes = fourth["evidence_store"]["notes"].to_string();
     assert!(notes.contains("the folder of reports had none"), "{notes}");
+
+    // So does one that has proofs and drills still.
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("report.json").exists() {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let fifth = run(&site, &config).run().exits(3).json();
+    assert_eq!(fifth["previous_report"]["report_id"], fourth["report_id"], "{fifth:#}");
+    assert_eq!(verify::codes(&fifth), ["KH-EVID-003"], "{fifth:#}");
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::{drill, evidence};
 #[command(after_help = "Examples:\n  \
     keephold-verify escrow-drill --identity /media/usb/restore.agekey\n  \
     keephold-verify escrow-drill --identity /media/usb/escrow.agekey --job db1/main\n\n\
-    Exit codes: 0 it opens all of them; 3 it doesn't; 1 something could not be checked, or its evidence not\n\
-    be stored; 2 usage.")]
+    Exit codes: 0 it opens all of them; 3 it doesn't; 1 something could not be checked,\n\
+    or the evidence not be stored; 2 usage.")]
 pub(super) struct EscrowDrillArgs {
     #[command(flatten)]
     of: VaultArgs,

@@ -22,8 +22,8 @@ use crate::stop::Stop;
     keephold-verify run --level integrity --job db1/main\n  \
     keephold-verify run --vault file:///srv/vault --identity verifier.agekey --signers signing_key.pub \\\n      \
     --report-key report_key --fingerprint HEX\n\n\
-    Exit codes: 0 nothing was found; 3 there are findings; 1 something could not be checked, or its evidence\n\
-    not be stored; 2 usage.")]
+    Exit codes: 0 nothing was found; 3 there are findings; 1 something could not be checked,\n\
+    or the evidence not be stored; 2 usage.")]
 pub(super) struct RunArgs {
     /// How deep to verify; each depth holds those before it.
     #[arg(long, value_enum, value_name = "LEVEL")]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use keephold_cli::keys::write_new;
 use keephold_vault::store::ObjectKey;
 
@@ -29,20 +30,21 @@ pub(crate) async fn fetch(out: &Path, from: &EvidenceTarget) -> Result<Vec<Strin
     let store = from.target.open()?;
     let there = there::list(store.as_ref()).await?;
     // What belongs together, by kind and name: the files of a folder, or a document and its signature.
-    let mut groups: BTreeMap<(u8, String), Vec<&ObjectKey>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Kind, String), Vec<&ObjectKey>> = BTreeMap::new();
     for key in there.keys() {
         let Some((kind, folder, file)) = files::of_key(key) else { continue };
-        let (order, name) = match kind {
-            Kind::Report => (0, folder.to_owned()),
-            Kind::Proof => (1, folder.to_owned()),
-            Kind::Documents => (2, format!("{folder}/{}", file.trim_end_matches(".sig"))),
+        let name = match kind {
+            Kind::Report | Kind::Proof => folder.to_owned(),
+            Kind::Documents => format!("{folder}/{}", file.trim_end_matches(".sig")),
         };
-        groups.entry((order, name)).or_default().push(key);
+        groups.entry((kind, name)).or_default().push(key);
     }
+    // A signature sorts last, and so it was stored last: without it, not all of it is there.
+    groups.retain(|_, keys| keys.iter().any(|key| key.as_str().ends_with(".sig")));
     let mut fetched = Vec::new();
-    for (order, count) in [(0, 2), (1, 1), (2, 1)] {
-        let newest = groups.iter().rev().filter(|((kind, _), _)| *kind == order).take(count);
-        for ((_, name), keys) in newest {
+    for (wanted, count) in [(Kind::Report, 2), (Kind::Proof, 1), (Kind::Documents, 1)] {
+        let newest = groups.iter().rev().filter(|((kind, _), _)| *kind == wanted).take(count);
+        for ((_, name), keys) in newest.filter(|((_, name), _)| !out.join(name).exists()) {
             let mut contents = Vec::new();
             for key in keys {
                 let version = there.get(*key).and_then(|found| found.first.version.as_ref());
@@ -50,20 +52,25 @@ pub(crate) async fn fetch(out: &Path, from: &EvidenceTarget) -> Result<Vec<Strin
                 let (_, file) = key.as_str().split_once('/').unwrap_or_default();
                 contents.push((file, bytes.with_context(|| format!("{key} can't be read"))?));
             }
-            // A signature sorts behind what it signs, and is written before it.
-            if order == 2 {
-                let folder = out.join(super::FOLDER);
-                std::fs::create_dir_all(&folder)
-                    .with_context(|| format!("the folder {} can't be made", folder.display()))?;
-                for (file, bytes) in contents.iter().rev() {
-                    write_new(&folder.join(file), &String::from_utf8_lossy(bytes), 0o644)?;
-                }
-            } else {
-                let files: Vec<_> = contents.iter().map(|(file, b)| (*file, &b[..])).collect();
-                write_folder(out, &out.join(name), &files)?;
-            }
+            write(out, wanted, name, &contents)?;
             fetched.push(name.clone());
         }
     }
     Ok(fetched)
+}
+
+/// Writes what belongs together: a folder of its own, or a document into the folder of all documents.
+fn write(out: &Path, kind: Kind, name: &str, contents: &[(&str, Bytes)]) -> Result<()> {
+    if kind != Kind::Documents {
+        let files: Vec<_> = contents.iter().map(|(file, bytes)| (*file, &bytes[..])).collect();
+        return Ok(write_folder(out, &out.join(name), &files)?);
+    }
+    let folder = out.join(super::FOLDER);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("the folder {} can't be made", folder.display()))?;
+    // The signature first, as always: a document that is there is signed.
+    for (file, bytes) in contents.iter().rev() {
+        write_new(&folder.join(file), &String::from_utf8_lossy(bytes), 0o644)?;
+    }
+    Ok(())
 }

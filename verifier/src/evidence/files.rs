@@ -12,7 +12,7 @@ use super::FOLDER;
 use crate::report::model::{LockProof, Report};
 
 /// What a folder of evidence is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Report,
     Proof,

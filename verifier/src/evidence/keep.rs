@@ -136,15 +136,16 @@ fn holds(held: Option<Lock>, asked: Lock) -> bool {
 async fn protection(store: &dyn Store, policy: LockPolicy, there: &there::All, kept: &mut Kept) {
     let newest = there.iter().max_by_key(|(_, found)| found.first.modified);
     let Some((key, found)) = newest else { return };
+    // Asked first, for what a target promises rests on whether locks could be read.
+    let held = match store.retention(key, found.first.version.as_ref()).await {
+        Ok(held) => held.filter(|_| policy != LockPolicy::None),
+        Err(why) => return kept.note(&format!("nothing is claimed of its locks: {why}")),
+    };
     let promised = match store.protection().await {
         Ok(promised) => promised,
         Err(why) => return kept.note(&format!("nothing is claimed of its protection: {why}")),
     };
     kept.state.notes.extend(promised.notes);
-    let held = match store.retention(key, found.first.version.as_ref()).await {
-        Ok(held) => held.filter(|_| policy != LockPolicy::None),
-        Err(why) => return kept.note(&format!("nothing is claimed of its locks: {why}")),
-    };
     kept.state.locked_until = held.map(|lock| lock.until);
     let seen = held.map_or(Strength::None, |lock| lock.mode.into());
     kept.state.strength = Some(seen.min(promised.strength.into()));
