@@ -35,6 +35,7 @@ mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod unneeded;
 
 pub(crate) use assemble::{signer, tool};
 pub use progress::Progress;
