@@ -1,6 +1,6 @@
 //! `docs/FINDINGS.md`, from the catalogue.
 
-use super::{ALL, Code};
+use super::{ALL, Code, NOT_YET};
 use crate::report::words;
 use std::fmt::Write as _;
 
@@ -15,11 +15,12 @@ pub fn findings_page() -> String {
 
 fn section(code: &Code) -> String {
     format!(
-        "## {}: {}\n\n*Severity: {}. Level: {}.*\n\n{}\n\n**What to do:** {}\n",
+        "## {}: {}\n\n*Severity: {}. Level: {}.*\n\n{}{}\n\n**What to do:** {}\n",
         code.id,
         code.title,
         words::severity(code.severity),
         words::level(code.level),
+        if NOT_YET.contains(&code.id) { "**Not checked yet: no report has it.** " } else { "" },
         code.meaning,
         code.remedy,
     )

@@ -59,6 +59,10 @@ pub fn could_not_check(level: Level) -> &'static Code {
     }
 }
 
+/// Codes that nothing finds yet, and that the page says so of. None may be added; take out what is built.
+const NOT_YET: [&str; 6] =
+    ["KH-FRESH-003", "KH-INT-005", "KH-REST-007", "KH-REST-009", "KH-COV-001", "KH-COV-002"];
+
 /// Looks a code up by its id.
 pub fn find(id: &str) -> Option<&'static Code> {
     ALL.iter().copied().find(|code| code.id == id)
@@ -66,14 +70,10 @@ pub fn find(id: &str) -> Option<&'static Code> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, could_not_check, find};
+    use super::{ALL, NOT_YET, could_not_check, find};
     use crate::report::model::Level;
     use std::collections::BTreeSet;
     use std::path::Path;
-
-    /// Codes that nothing finds yet: what they stand for isn't checked. None may be added; take out what is built.
-    const UNCHECKED_YET: [&str; 6] =
-        ["KH-FRESH-003", "KH-INT-005", "KH-REST-007", "KH-REST-009", "KH-COV-001", "KH-COV-002"];
 
     /// The sources below a folder, without tests.
     fn sources(folder: &Path, text: &mut String) {
@@ -111,7 +111,7 @@ mod tests {
             .map(|code| code.id)
             .filter(|id| !levels.contains(id) && !used.contains(name(id)))
             .collect();
-        assert_eq!(dead, UNCHECKED_YET);
+        assert_eq!(dead, NOT_YET);
     }
 
     #[test]
