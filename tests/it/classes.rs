@@ -1,5 +1,7 @@
 //! Retention classes: a run's class stands in its record, and locks reach at least its expiry.
 
+use std::time::{Duration, SystemTime};
+
 use crate::support::{Place, Site, tree};
 
 #[test]
@@ -50,4 +52,48 @@ fn a_run_tells_its_class_and_is_locked_for_as_long() {
         }
         site.elsewhere(&["snapshots"]).run().ok().says("yearly").says("daily");
     }
+}
+
+/// Small and large files, in turns left alone for long and changed just now. Gives the record.
+fn strewn(site: &Site, version: u64, of_each: usize) -> serde_json::Value {
+    let long_ago = SystemTime::now() - Duration::from_secs(30 * 86_400);
+    for n in 0..of_each as u64 {
+        for (length, name) in [(90_000, format!("small{n}")), (600_000, format!("large{n}"))] {
+            let lasts = n % 2 == 0;
+            let mut bytes = vec![0; length];
+            let seed = [n, length as u64, if lasts { 0 } else { version }];
+            let mut hasher = blake3::Hasher::new();
+            seed.iter().for_each(|part| {
+                hasher.update(&part.to_le_bytes());
+            });
+            hasher.finalize_xof().fill(&mut bytes);
+            let path = site.source().join(name);
+            if version == 1 || !lasts {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            if lasts {
+                std::fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
+            }
+        }
+    }
+    site.backup().run().ok().json()
+}
+
+#[test]
+fn what_changed_lately_is_packed_apart_from_what_was_left_alone() {
+    let site = Site::new(Place::Local);
+    let first = strewn(&site, 1, 16);
+    assert_eq!(first["totals"]["packs_new"], 2, "{first}");
+    // All that changed lay in the one pack, all that didn't in the other.
+    let second = strewn(&site, 2, 16);
+    assert_eq!(
+        (&second["totals"]["packs_new"], &second["totals"]["packs_reused"]),
+        (&1.into(), &1.into())
+    );
+    site.restore("back").run().ok();
+    tree::same(&site.source(), &site.restored("back"));
+    // Little of either isn't worth two objects.
+    let little = Site::new(Place::Local);
+    let record = strewn(&little, 1, 4);
+    assert_eq!(record["totals"]["packs_new"], 1, "{record}");
 }
