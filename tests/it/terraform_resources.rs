@@ -133,7 +133,7 @@ fn wanted() -> Vec<(String, Vec<(&'static str, String)>)> {
         match name.as_str() {
             "aws_s3_bucket_policy.vault" => attributes.push(("policy", template("bucket-aws"))),
             "aws_s3_bucket_policy.evidence" => {
-                attributes.push(("policy", template("evidence-aws")))
+                attributes.push(("policy", template("evidence-aws")));
             }
             _ => {}
         }
