@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Place, Site, tree};
+use crate::support::{Place, Site, tree, verify};
 
 #[test]
 fn a_run_tells_its_class_and_is_locked_for_as_long() {
@@ -51,6 +51,30 @@ fn a_run_tells_its_class_and_is_locked_for_as_long() {
             }
         }
         site.elsewhere(&["snapshots"]).run().ok().says("yearly").says("daily");
+    }
+}
+
+#[test]
+fn a_run_that_drains_a_pack_says_what_it_stored_again() {
+    for place in Place::S3 {
+        let site = Site::new(place);
+        let stays = tree::noise(1, 200_000);
+        std::fs::write(site.source().join("stays"), &stays).unwrap();
+        std::fs::write(site.source().join("goes"), tree::noise(2, 4_000_000)).unwrap();
+        let run = |keep: &str| site.backup().args(["--keep", keep]).run().ok().json();
+        run("2d");
+        std::fs::remove_file(site.source().join("goes")).unwrap();
+        let totals = &run("2d")["totals"];
+        assert_eq!((&totals["packs_drained"], &totals["bytes_again"]), (&0.into(), &0.into()));
+        // The old pack would have to be locked for a month, for a twentieth of what it holds.
+        let record = run("30d");
+        let totals = &record["totals"];
+        assert_eq!(totals["packs_drained"], 1, "{place:?}: {totals}");
+        let again = totals["bytes_again"].as_u64().unwrap();
+        assert!((200_000..300_000).contains(&again), "{place:?}: {totals}");
+        site.restore("back").run().ok();
+        assert!(std::fs::read(site.restored("back").join("stays")).unwrap() == stays);
+        verify::green_but_for(&site, &["KH-CONT-004"]);
     }
 }
 

@@ -48,3 +48,4 @@ mod support;
 mod terraform;
 mod terraform_resources;
 mod tidy;
+mod two_copies;
