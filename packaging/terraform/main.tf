@@ -17,12 +17,15 @@ locals {
   names = {
     bucket        = var.bucket
     prefix        = local.prefix
+    copy          = var.replica_bucket
+    copy_prefix   = local.prefix
     evidence      = var.evidence_bucket
     max_lock_days = tostring(var.max_lock_days)
     writer        = aws_iam_role.role["writer"].arn
     verifier      = aws_iam_role.role["verifier"].arn
     pruner        = aws_iam_role.role["pruner"].arn
     prober        = aws_iam_role.role["prober"].arn
+    replicator    = aws_iam_role.role["replicator"].arn
   }
 }
 
@@ -109,6 +112,13 @@ resource "aws_s3_bucket" "evidence" {
   }
 }
 
+resource "aws_s3_bucket_versioning" "evidence" {
+  bucket = aws_s3_bucket.evidence.id
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
 resource "aws_s3_bucket_object_lock_configuration" "evidence" {
   bucket = aws_s3_bucket.evidence.id
   rule {
@@ -117,6 +127,7 @@ resource "aws_s3_bucket_object_lock_configuration" "evidence" {
       days = var.evidence_retention_days
     }
   }
+  depends_on = [aws_s3_bucket_versioning.evidence]
 }
 
 resource "aws_s3_bucket_public_access_block" "evidence" {
@@ -125,4 +136,39 @@ resource "aws_s3_bucket_public_access_block" "evidence" {
   block_public_policy     = true
   ignore_public_acls      = true
   restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "evidence" {
+  bucket = aws_s3_bucket.evidence.id
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "evidence" {
+  bucket = aws_s3_bucket.evidence.id
+  rule {
+    id     = "delete-markers-that-hide-nothing"
+    status = "Enabled"
+    filter {}
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+  rule {
+    id     = "uploads-that-were-given-up"
+    status = "Enabled"
+    filter {}
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.evidence]
+}
+
+# TLS only, and a verifier that only adds.
+resource "aws_s3_bucket_policy" "evidence" {
+  bucket     = aws_s3_bucket.evidence.id
+  policy     = templatefile("${path.module}/../iam/evidence-aws.json", local.names)
+  depends_on = [aws_s3_bucket_public_access_block.evidence]
 }

@@ -1,6 +1,9 @@
 output "roles" {
   description = "The ARN of each role."
-  value       = { for name, role in aws_iam_role.role : name => role.arn }
+  value = merge(
+    { for name, role in aws_iam_role.role : name => role.arn },
+    { copy_verifier = aws_iam_role.copy_verifier.arn }
+  )
 }
 
 output "vault" {

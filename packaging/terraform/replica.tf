@@ -1,5 +1,8 @@
 # A copy in a second region and account: whoever takes over the first account can't touch it. Locks travel with the
-# objects. Delete markers don't: what is hidden here stays in sight there.
+# objects, and so do later changes of them, by Amazon's documentation; `keephold replicate` sees to it that they did.
+# Delete markers don't travel: what is hidden here stays in sight there.
+
+data "aws_caller_identity" "current" {}
 
 resource "aws_s3_bucket" "replica" {
   provider            = aws.replica
@@ -40,40 +43,86 @@ resource "aws_s3_bucket_public_access_block" "replica" {
   restrict_public_buckets = true
 }
 
-# The other account takes the copies in, and owns them.
+resource "aws_s3_bucket_ownership_controls" "replica" {
+  provider = aws.replica
+  bucket   = aws_s3_bucket.replica.id
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "replica" {
+  provider = aws.replica
+  bucket   = aws_s3_bucket.replica.id
+  rule {
+    id     = "delete-markers-that-hide-nothing"
+    status = "Enabled"
+    filter {}
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+  rule {
+    id     = "uploads-that-were-given-up"
+    status = "Enabled"
+    filter {}
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.replica]
+}
+
+# The other account takes the copies in, and owns them. TLS only; what the replicator may, and what it may never do.
 resource "aws_s3_bucket_policy" "replica" {
   provider = aws.replica
   bucket   = aws_s3_bucket.replica.id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
-      {
-        Sid       = "TakeCopies"
-        Effect    = "Allow"
-        Principal = { AWS = aws_iam_role.replication.arn }
-        Action    = ["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"]
-        Resource  = "${aws_s3_bucket.replica.arn}/*"
-      },
-      {
-        Sid       = "SeeVersioning"
-        Effect    = "Allow"
-        Principal = { AWS = aws_iam_role.replication.arn }
-        Action    = ["s3:GetBucketVersioning", "s3:PutBucketVersioning"]
-        Resource  = aws_s3_bucket.replica.arn
-      },
-      {
-        Sid       = "EncryptedTransportOnly"
-        Effect    = "Deny"
-        Principal = "*"
-        Action    = "s3:*"
-        Resource  = [aws_s3_bucket.replica.arn, "${aws_s3_bucket.replica.arn}/*"]
-        Condition = { Bool = { "aws:SecureTransport" = "false" } }
-      }
-    ]
+    Statement = concat(
+      jsondecode(templatefile("${path.module}/../iam/copy-aws.json", local.names)).Statement,
+      [
+        {
+          Sid       = "TakeCopies"
+          Effect    = "Allow"
+          Principal = { AWS = aws_iam_role.replication.arn }
+          Action    = ["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"]
+          Resource  = "${aws_s3_bucket.replica.arn}/*"
+        },
+        {
+          Sid       = "SeeVersioning"
+          Effect    = "Allow"
+          Principal = { AWS = aws_iam_role.replication.arn }
+          Action    = ["s3:GetBucketVersioning"]
+          Resource  = aws_s3_bucket.replica.arn
+        }
+      ]
+    )
   })
   depends_on = [aws_s3_bucket_public_access_block.replica]
 }
 
+# A verifier of the second account: it goes on verifying the copy when nobody trusts the first account any more.
+resource "aws_iam_role" "copy_verifier" {
+  provider           = aws.replica
+  name               = "${var.role_prefix}-copy-verifier"
+  assume_role_policy = var.trust["copy_verifier"]
+}
+
+resource "aws_iam_role_policy" "copy_verifier" {
+  provider = aws.replica
+  name     = "keephold"
+  role     = aws_iam_role.copy_verifier.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      for statement in jsondecode(templatefile("${path.module}/../iam/role-verifier.json", local.names)).Statement :
+      statement if endswith(statement.Sid, "TheCopy")
+    ]
+  })
+}
+
+# Only S3, and only on behalf of this account's bucket.
 resource "aws_iam_role" "replication" {
   name = "${var.role_prefix}-replication"
   assume_role_policy = jsonencode({
@@ -82,6 +131,10 @@ resource "aws_iam_role" "replication" {
       Effect    = "Allow"
       Principal = { Service = "s3.amazonaws.com" }
       Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id }
+        ArnEquals    = { "aws:SourceArn" = aws_s3_bucket.vault.arn }
+      }
     }]
   })
 }

@@ -1,7 +1,7 @@
-# The four roles. `trust` says who may take each: an instance profile, IAM Roles Anywhere, another account.
+# The five roles of this account. `trust` says who may take each: an instance profile, IAM Roles Anywhere, another account.
 
 resource "aws_iam_role" "role" {
-  for_each           = toset(["writer", "verifier", "pruner", "prober"])
+  for_each           = toset(["writer", "verifier", "pruner", "prober", "replicator"])
   name               = "${var.role_prefix}-${each.key}"
   assume_role_policy = var.trust[each.key]
 }

@@ -37,7 +37,7 @@ variable "role_prefix" {
 }
 
 variable "trust" {
-  description = "Who may take each role (writer, verifier, pruner, prober): an assume-role policy as JSON."
+  description = "Who may take each role (writer, verifier, pruner, prober, replicator; copy_verifier, in the account of the copy): an assume-role policy as JSON."
   type        = map(string)
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::least_privilege::policy as packaged;
+use crate::support::roles::vault_policy;
 use crate::support::s3::{Object, versions};
 use crate::support::{Place, Site, tree};
 
@@ -76,7 +76,7 @@ fn a_locked_version_cannot_be_deleted_by_the_buckets_owner() {
 #[test]
 fn the_packaged_rights_are_enough_to_back_up() {
     let mut site = Site::alone(Place::Ceph, "governance");
-    crate::support::s3::policy(site.place, &site.bucket, &packaged(&site, "bucket", "unused"));
+    crate::support::s3::policy(site.place, &site.bucket, &vault_policy(&site));
     site.credential = Some(site.place.credential("WRITER"));
     tree::plain(&site.source());
     site.init().run().ok();

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::least_privilege::policy;
 use crate::replicate::files;
 use crate::support::program::{Program, binary};
 use crate::support::proxy::{Fate, Proxy};
+use crate::support::roles::vault_policy;
 use crate::support::s3;
 use crate::support::site::unlock;
 use crate::support::{Place, Site, tree, verify};
@@ -200,7 +200,7 @@ fn a_writers_credential_is_enough_for_a_copy() {
     let site = Site::new(Place::Local);
     tree::plain(&site.source());
     let copy = Site::bare(Place::Ceph, "compliance");
-    let rules = policy(&copy, "bucket", &s3::bucket(Place::Ceph, true));
+    let rules = vault_policy(&copy);
     s3::policy(Place::Ceph, &copy.bucket, &rules);
     let far = format!(
         "url = '{}'\nendpoint = '{}'\n{}",

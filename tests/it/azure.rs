@@ -1,6 +1,7 @@
 //! A vault in a container of Azure's, as far as Azurite goes: it keeps no locks, so what needs them must be refused, and
 //! nothing may be called immutable.
 
+use crate::doctor::doctor;
 use crate::support::program::Program;
 use crate::support::{Place, Site, tree, variable, verify};
 
@@ -42,6 +43,10 @@ pub(crate) fn comes_back_unlocked(site: &Site, keyed: fn(Program) -> Program) {
     let codes = verify::codes(&report);
     assert!(codes.contains(&"KH-LOCK-007".to_owned()), "{codes:?}");
     assert_eq!(report["restore_tests"][0]["result"], "passed", "{report}");
+    // That nothing is locked is to be mended; that rights can't be asked for is said, and is nobody's fault.
+    let told = keyed(doctor(site)).run().exits(3).stdout();
+    assert!(told.contains("not checked: they can't be tried there without writing"), "{told}");
+    assert!(told.contains("1 to mend") || told.contains("1 bad"), "{told}");
 }
 
 #[test]

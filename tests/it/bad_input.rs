@@ -181,20 +181,25 @@ error: this host's clock is 365 days AHEAD OR BEHIND the clock of VAULT
     }
 }
 
+/// An answer as a server whose clock is another would give it.
+pub(crate) fn dated(answer: &[u8], at: jiff::Timestamp) -> Vec<u8> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let lines = head.split("\r\n").map(|line| match line.split_once(':') {
+        Some((name, _)) if name.eq_ignore_ascii_case("date") => {
+            at.strftime("Date: %a, %d %b %Y %H:%M:%S GMT").to_string()
+        }
+        _ => line.to_owned(),
+    });
+    [lines.collect::<Vec<_>>().join("\r\n").as_bytes(), &answer[end..]].concat()
+}
+
 #[test]
 fn the_servers_clock_is_a_year_off() {
     let mut site = ready(Place::LocalStack);
     let proxy = Proxy::retouching(&site.place.endpoint(), |answer| {
         let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
-        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        let lines = head.split("\r\n").map(|line| match line.split_once(':') {
-            Some((name, _)) if name.eq_ignore_ascii_case("date") => {
-                later.strftime("Date: %a, %d %b %Y %H:%M:%S GMT").to_string()
-            }
-            _ => line.to_owned(),
-        });
-        [lines.collect::<Vec<_>>().join("\r\n").as_bytes(), &answer[end..]].concat()
+        dated(&answer, later)
     });
     site.endpoint = Some(proxy.endpoint);
     insta::assert_snapshot!(refused(&site, site.backup(), 1), @r#"
@@ -352,7 +357,7 @@ web1/main: FAILED in TIME
 #[test]
 fn the_credential_may_read_but_not_write() {
     let mut site = ready(Place::Ceph);
-    let mut policy = crate::least_privilege::policy(&site, "bucket", "unused");
+    let mut policy = crate::support::roles::vault_policy(&site);
     let statements = policy["Statement"].as_array_mut().unwrap();
     statements
         .retain(|s| s["Sid"].as_str().unwrap().starts_with("Writer") && s["Effect"] == "Allow");

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::program::{Program, binary};
-use crate::support::{Place, Site, s3, tree};
+use crate::prune::{objects, prune};
+use crate::support::program::Program;
+use crate::support::roles::{act_as, vault_policy};
+use crate::support::{Place, Site, s3, tree, verify};
 
 pub(crate) fn doctor(site: &Site) -> Program {
     site.program("keephold", "home", &["doctor", "--host", "web1"])
@@ -21,16 +23,13 @@ fn named(found: &Value, state: &str) -> Vec<String> {
         .collect()
 }
 
-/// A host with the writer's credential under the packaged policy, and a run.
-fn writer(lock: &'static str) -> Site {
-    let mut site = Site::bare(Place::Ceph, lock);
-    let policy = Program::new(binary("keephold"), &site.path("home"))
-        .args(["policy", "bucket", "--server", "ceph", "--writer", "arn:aws:iam:::user/writer"])
-        .args(["--vault", &site.url])
-        .run()
-        .ok();
-    s3::policy(site.place, &site.bucket, &policy.json());
-    site.credential = Some(site.place.credential("WRITER"));
+/// A host with a run; on Ceph with the writer's credential, under the packaged policy.
+pub(crate) fn writer(place: Place, lock: &'static str) -> Site {
+    let mut site = Site::bare(place, lock);
+    if place == Place::Ceph {
+        s3::policy(site.place, &site.bucket, &vault_policy(&site));
+        act_as(&mut site, "WRITER");
+    }
     tree::plain(&site.source());
     site.init().run().ok();
     site.backs_up();
@@ -39,7 +38,7 @@ fn writer(lock: &'static str) -> Site {
 
 #[test]
 fn the_writer_s_credential_is_fine_and_asking_changes_nothing() {
-    let site = writer("compliance");
+    let site = writer(Place::Ceph, "compliance");
     let before = site.stored();
     let output = doctor(&site).run().ok();
     insta::assert_snapshot!("doctor-writer", site.redact(&output.stdout()));
@@ -65,6 +64,44 @@ fn the_owner_s_credential_is_too_wide_and_each_right_is_named() {
 }
 
 #[test]
+fn a_right_to_hide_objects_is_found_and_what_that_leaves_is_told() {
+    let mut site = writer(Place::Ceph, "governance");
+    let mut policy = vault_policy(&site);
+    for statement in policy["Statement"].as_array_mut().unwrap() {
+        let sid = statement["Sid"].as_str().unwrap().to_owned();
+        let actions = statement["Action"].as_array_mut();
+        match (sid.as_str(), actions) {
+            ("WriterAdd", Some(actions)) => actions.push("s3:DeleteObject".into()),
+            ("WriterOnlyAdds", Some(actions)) => actions.retain(|a| a != "s3:DeleteObject"),
+            _ => {}
+        }
+    }
+    s3::policy(site.place, &site.bucket, &policy);
+    let before = site.stored();
+    let found = doctor(&site).arg("--json").run().exits(3).json();
+    let wide = named(&found, "warning").join("\n");
+    assert!(wide.contains("may hide objects behind delete markers"), "{wide}");
+    let told = named(&found, "note").join("\n");
+    // It can't take the marker away again. That one hides nothing, and is the only trace.
+    let all = site.stored();
+    let new: Vec<_> = all.iter().filter(|line| !before.contains(line)).collect();
+    let [marker] = new[..] else { panic!("{new:?}") };
+    let key = marker.split(' ').next().unwrap();
+    assert!(marker.ends_with(" true") && key.starts_with("main/packs/"), "{marker}");
+    assert!(told.contains(key.trim_start_matches("main/")), "{told}");
+    assert!(!before.iter().any(|line| line.starts_with(key)), "{key}");
+    // Neither the verifier nor a restore minds, and the next prune tidies up.
+    s3::policy(site.place, &site.bucket, &vault_policy(&site));
+    act_as(&mut site, "VERIFIER");
+    verify::green(&site);
+    act_as(&mut site, "PRUNER");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let report = prune(&site, &[]).run().ok().json();
+    assert_eq!(objects(&report, "marker", "deleted"), 1, "{report}");
+    assert_eq!(site.stored(), before);
+}
+
+#[test]
 fn a_right_to_bypass_is_found_without_ending_a_lock_sooner() {
     let lock_of = |site: &Site| {
         let key = "main/vault.json".to_owned();
@@ -77,14 +114,14 @@ fn a_right_to_bypass_is_found_without_ending_a_lock_sooner() {
     let wide = named(&found, "warning").join("\n");
     assert!(wide.contains("bypass governance locks"), "{wide}");
     assert!(lock_of(&site) >= before);
-    let found = doctor(&writer("governance")).arg("--json").run().ok().json();
+    let found = doctor(&writer(Place::Ceph, "governance")).arg("--json").run().ok().json();
     let rightly = named(&found, "ok").join("\n");
     assert!(rightly.contains("bypass governance locks"), "{rightly}");
 }
 
 #[test]
 fn a_lock_that_is_shorter_than_what_is_configured_is_named() {
-    let site = writer("compliance");
+    let site = writer(Place::Ceph, "compliance");
     let config = site.path("longer.toml");
     std::fs::write(&config, "[retention]\nkeep = '35d'\nevidence = '600d'\n").unwrap();
     let found = doctor(&site).arg("--json").arg("--config").arg(config).run().exits(3).json();

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use crate::support::program::Program;
 use crate::support::proxy::{Fate, Proxy};
+use crate::support::roles;
 use crate::support::s3::{self, Object, Version};
 use crate::support::{Place, Site, site, tree, verify};
-use crate::{azure, google, least_privilege, prove};
+use crate::{azure, google, prove};
 
 /// A configuration of the verifier's that has only a table `[evidence]` with these lines.
 fn config(site: &Site, lines: &str) -> PathBuf {
@@ -65,7 +66,9 @@ fn names<T>(found: &[(String, T)]) -> Vec<&str> {
 
 #[test]
 fn a_verifiers_credential_stores_evidence_and_can_not_undo_it() {
-    let (mut site, bucket) = least_privilege::site("compliance");
+    let (mut site, buckets) = roles::site("compliance");
+    let bucket = buckets.evidence;
+    tree::plain(&site.source());
     site.init().run().ok();
     site.backs_up();
     site.credential = Some(site.place.credential("VERIFIER"));

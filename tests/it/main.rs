@@ -31,17 +31,22 @@ mod interrupted;
 mod key_words;
 mod keys;
 mod least_privilege;
+mod mends;
 #[allow(unreachable_pub, dead_code)]
 #[path = "../../vault/tests/model_server/mod.rs"]
 mod model_server;
 mod packaging;
 mod plugin;
+mod policies;
 mod prove;
 mod prune;
+mod prune_beside;
 mod replicate;
 mod requests;
+mod roles;
 mod row_deltas;
 mod support;
 mod terraform;
+mod terraform_resources;
 mod tidy;
 mod two_copies;

@@ -14,11 +14,13 @@ use serde_json::Value;
 
 use crate::support::program::{Program, binary};
 
-fn folder(name: &str) -> PathBuf {
+const ROLES: [&str; 5] = ["writer", "verifier", "pruner", "prober", "replicator"];
+
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging").join(name)
 }
 
-fn module() -> Vec<(String, Body)> {
+pub(crate) fn module() -> Vec<(String, Body)> {
     let mut files: Vec<_> = fs::read_dir(folder("terraform"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -34,7 +36,7 @@ fn module() -> Vec<(String, Body)> {
     files
 }
 
-fn label(block: &Block, at: usize) -> &str {
+pub(crate) fn label(block: &Block, at: usize) -> &str {
     block.labels[at].as_str()
 }
 
@@ -45,7 +47,7 @@ fn attribute<'a>(body: &'a Body, name: &str) -> Option<&'a Attribute> {
     })
 }
 
-fn blocks(module: &[(String, Body)]) -> impl Iterator<Item = &Block> {
+pub(crate) fn blocks(module: &[(String, Body)]) -> impl Iterator<Item = &Block> {
     module.iter().flat_map(|(_, body)| body.iter()).filter_map(|part| match part {
         Structure::Block(block) => Some(block),
         Structure::Attribute(_) => None,
@@ -61,6 +63,7 @@ fn declared(module: &[(String, Body)]) -> BTreeSet<String> {
         let new = match block.ident.as_str() {
             "variable" => format!("var.{}", label(block, 0)),
             "resource" => format!("{}.{}", label(block, 0), label(block, 1)),
+            "data" => format!("data.{}", label(block, 0)),
             "locals" => {
                 for part in &block.body {
                     let Structure::Attribute(local) = part else { panic!("a block in locals") };
@@ -160,18 +163,6 @@ fn whatever_is_named_is_declared_and_each_variable_is_used_and_described() {
             assert!(attribute(&block.body, wanted).is_some(), "{name} has no {wanted}");
         }
     }
-    // Each bucket that is locked can't be unlocked by mistake, and is closed to the public.
-    let resources = |kind: &str| -> BTreeSet<String> {
-        let of_kind = blocks(&module)
-            .filter(|b| b.ident.as_str() == "resource" && label(b, 0) == kind)
-            .map(|b| label(b, 1).to_owned());
-        of_kind.collect()
-    };
-    let buckets = resources("aws_s3_bucket");
-    assert_eq!(buckets.iter().collect::<Vec<_>>(), ["evidence", "replica", "vault"]);
-    for kind in ["aws_s3_bucket_object_lock_configuration", "aws_s3_bucket_public_access_block"] {
-        assert_eq!(resources(kind), buckets, "{kind}");
-    }
 }
 
 #[test]
@@ -221,6 +212,8 @@ fn the_policies_that_it_fills_in_are_those_that_the_program_prints() {
                 "bucket" => "acme".to_owned(),
                 "prefix" => "db1/".to_owned(),
                 "evidence" => "acme-evidence".to_owned(),
+                "copy" => "acme-copy".to_owned(),
+                "copy_prefix" => "db1/".to_owned(),
                 "max_lock_days" => "451".to_owned(),
                 role => arn(role),
             };
@@ -232,21 +225,28 @@ fn the_policies_that_it_fills_in_are_those_that_the_program_prints() {
     let printed = |what: &str| {
         let mut print = Program::new(binary("keephold"), home.path())
             .args(["policy", what, "--vault", "s3://acme/db1", "--max-lock", "451"])
-            .args(["--evidence", "acme-evidence"]);
-        for role in ["writer", "verifier", "pruner", "prober"] {
+            .args(["--evidence", "acme-evidence", "--copy", "s3://acme-copy/db1"]);
+        for role in ROLES {
             print = print.arg(format!("--{role}")).arg(arn(role));
         }
         print.run().ok().json()
     };
     let templates = named(&module).templates;
-    assert_eq!(
-        templates,
-        [
-            "\"${path.module}/../iam/bucket-aws.json\"",
-            "\"${path.module}/../iam/role-${each.key}.json\""
-        ]
-    );
-    assert_eq!(filled(&folder("iam/bucket-aws.json"), &values), printed("bucket"));
+    let file = |name: &str| format!("\"${{path.module}}/../iam/{name}.json\"");
+    let wanted =
+        ["bucket-aws", "evidence-aws", "copy-aws", "role-verifier", "role-${each.key}"].map(file);
+    assert_eq!(templates, wanted);
+    for what in ["bucket", "evidence", "copy"] {
+        assert_eq!(filled(&folder(&format!("iam/{what}-aws.json")), &values), printed(what));
+    }
+    // What the second account's verifier gets of it is about the copy, and nothing else.
+    let verifier = printed("verifier");
+    let about_the_copy = verifier["Statement"].as_array().unwrap().iter().filter(|statement| {
+        let here = statement["Resource"].to_string().contains(":::acme-copy");
+        assert_eq!(statement["Sid"].as_str().unwrap().ends_with("TheCopy"), here, "{statement}");
+        here
+    });
+    assert_eq!(about_the_copy.count(), 2);
     let roles = blocks(&module)
         .find(|block| {
             block.ident.as_str() == "resource"
@@ -256,7 +256,7 @@ fn the_policies_that_it_fills_in_are_those_that_the_program_prints() {
         .and_then(|block| attribute(&block.body, "for_each"))
         .unwrap();
     let mut tried = 0;
-    for role in ["writer", "verifier", "pruner", "prober"] {
+    for role in ROLES {
         assert!(roles.value.to_string().contains(&format!("\"{role}\"")), "{role}");
         assert_eq!(filled(&folder(&format!("iam/role-{role}.json")), &values), printed(role));
         tried += 1;

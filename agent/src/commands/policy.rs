@@ -18,29 +18,55 @@ mod templates {
     pub(super) const VERIFIER: &str = include_str!("../../../packaging/iam/role-verifier.json");
     pub(super) const PRUNER: &str = include_str!("../../../packaging/iam/role-pruner.json");
     pub(super) const PROBER: &str = include_str!("../../../packaging/iam/role-prober.json");
+    pub(super) const REPLICATOR: &str = include_str!("../../../packaging/iam/role-replicator.json");
+    pub(super) const WRITER_MINIO: &str =
+        include_str!("../../../packaging/iam/role-writer-minio.json");
+    pub(super) const PRUNER_MINIO: &str =
+        include_str!("../../../packaging/iam/role-pruner-minio.json");
+    pub(super) const PROBER_MINIO: &str =
+        include_str!("../../../packaging/iam/role-prober-minio.json");
+    pub(super) const REPLICATOR_MINIO: &str =
+        include_str!("../../../packaging/iam/role-replicator-minio.json");
     pub(super) const BUCKET_AWS: &str = include_str!("../../../packaging/iam/bucket-aws.json");
     pub(super) const BUCKET_CEPH: &str = include_str!("../../../packaging/iam/bucket-ceph.json");
-    pub(super) const EVIDENCE: &str = include_str!("../../../packaging/iam/evidence-ceph.json");
+    pub(super) const COPY_AWS: &str = include_str!("../../../packaging/iam/copy-aws.json");
+    pub(super) const COPY_CEPH: &str = include_str!("../../../packaging/iam/copy-ceph.json");
+    pub(super) const EVIDENCE_AWS: &str = include_str!("../../../packaging/iam/evidence-aws.json");
+    pub(super) const EVIDENCE_CEPH: &str =
+        include_str!("../../../packaging/iam/evidence-ceph.json");
 }
 
 /// Print an access policy: the least that a role needs, with the bucket's name filled in.
 ///
 /// A role's policy is for servers where users have policies (Amazon's IAM, MinIO). A bucket's policy names the roles'
-/// users, and refuses what none of them may ever do; roles that aren't named are left out of it.
+/// users, and refuses what none of them may ever do; roles that aren't named are left out of it. What a policy says of
+/// a place that isn't named (`--vault`, `--copy`, `--evidence`) is left out as well.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
     keephold policy writer --vault s3://acme-backups/db1 > writer.json\n  \
     keephold policy bucket --vault s3://acme-backups/db1 --writer arn:aws:iam::123456789012:role/db1 > bucket.json\n  \
     keephold policy bucket --server ceph --vault s3://acme-backups/db1 --writer arn:aws:iam:::user/db1 > bucket.json\n  \
+    keephold policy writer --server minio --vault s3://acme-backups/db1 > writer.json\n  \
+    keephold policy replicator --vault s3://acme-backups/db1 --copy s3://acme-copy/db1 > replicator.json\n  \
+    keephold policy copy --copy s3://acme-copy/db1 --replicator arn:aws:iam::123456789012:role/copier > copy.json\n  \
     aws s3api put-bucket-policy --bucket acme-backups --policy file://bucket.json")]
 pub(crate) struct PolicyArgs {
     /// Whose policy.
     #[arg(value_enum)]
     what: What,
     /// The vault: s3://bucket/prefix.
-    #[arg(long, env = "KEEPHOLD_VAULT", hide_env_values = true, value_name = "URL")]
-    vault: String,
-    /// Whose policy language a bucket's policy is in.
+    #[arg(
+        long,
+        env = "KEEPHOLD_VAULT",
+        hide_env_values = true,
+        value_name = "URL",
+        required_unless_present = "copy"
+    )]
+    vault: Option<String>,
+    /// The copy that `keephold replicate` makes: s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    copy: Option<String>,
+    /// Whose policy language it is to be in.
     #[arg(long, value_enum, value_name = "KIND", default_value = "aws")]
     server: Server,
     /// The user or role that backs up, as its ARN.
@@ -55,10 +81,13 @@ pub(crate) struct PolicyArgs {
     /// The user or role that tries to break canaries' locks.
     #[arg(long, value_name = "ARN")]
     prober: Option<String>,
+    /// The user or role that copies a vault to another bucket.
+    #[arg(long, value_name = "ARN")]
+    replicator: Option<String>,
     /// The verifier's own bucket, for its reports.
     #[arg(long, value_name = "BUCKET")]
     evidence: Option<String>,
-    /// Longest lock that the writer may set, in days. By default a little more than the configuration's longest class
+    /// Longest lock that the writer, or the replicator at the copy, may set, in days. By default a little more than the configuration's longest class
     /// and its records need (450 without a configuration); fewer than they need are refused.
     #[arg(long, value_name = "DAYS")]
     max_lock: Option<u32>,
@@ -77,9 +106,13 @@ enum What {
     Pruner,
     /// Who tries to break canaries' locks.
     Prober,
+    /// Who copies the vault to another bucket.
+    Replicator,
     /// The vault's bucket.
     Bucket,
-    /// The verifier's own bucket (Ceph).
+    /// The copy's bucket.
+    Copy,
+    /// The verifier's own bucket.
     Evidence,
 }
 
@@ -89,6 +122,8 @@ enum Server {
     Aws,
     /// Ceph's gateway.
     Ceph,
+    /// MinIO.
+    Minio,
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
@@ -106,8 +141,10 @@ impl PolicyArgs {
         }
         // A file that is only found may be another user's, and wrong in ways that don't matter here.
         let found = Config::read(&path).ok().filter(|c| {
-            c.vault.url.as_deref().map(|u| u.trim_end_matches('/'))
-                == Some(self.vault.trim_end_matches('/'))
+            let trimmed = |url: &Option<String>| {
+                url.as_deref().map(|url| url.trim_end_matches('/').to_owned())
+            };
+            self.vault.is_some() && trimmed(&c.vault.url) == trimmed(&self.vault)
         });
         Ok(found.unwrap_or_default())
     }
@@ -128,57 +165,88 @@ impl PolicyArgs {
     }
 
     fn render(&self, config: &Config) -> Result<Value> {
-        let TargetUrl::S3 { bucket, prefix } = TargetUrl::parse(&self.vault)? else {
-            return Err(usage(
-                "policies are for buckets of S3 and its compatibles: name the vault as s3://bucket/prefix; \
-                 docs/OPERATIONS.md has the roles on Google and Azure",
-            ));
-        };
-        let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
-        let days = self.max_lock(config)?.to_string();
+        let (bucket, prefix) = place("vault", self.vault.as_deref())?;
+        let (copy, copy_prefix) = place("copy", self.copy.as_deref())?;
+        let days = Some(self.max_lock(config)?.to_string());
         let names = [
-            ("${bucket}", Some(&bucket)),
-            ("${prefix}", Some(&prefix)),
-            ("${max_lock_days}", Some(&days)),
-            ("${evidence}", self.evidence.as_ref()),
-            ("${writer}", self.writer.as_ref()),
-            ("${verifier}", self.verifier.as_ref()),
-            ("${pruner}", self.pruner.as_ref()),
-            ("${prober}", self.prober.as_ref()),
+            ("${bucket}", &bucket),
+            ("${prefix}", &prefix),
+            ("${copy}", &copy),
+            ("${copy_prefix}", &copy_prefix),
+            ("${max_lock_days}", &days),
+            ("${evidence}", &self.evidence),
+            ("${writer}", &self.writer),
+            ("${verifier}", &self.verifier),
+            ("${pruner}", &self.pruner),
+            ("${prober}", &self.prober),
+            ("${replicator}", &self.replicator),
         ];
         let mut policy: Value =
-            serde_json::from_str(self.template()).context("a policy that is built in")?;
+            serde_json::from_str(self.template()?).context("a policy that is built in")?;
         fill(&mut policy, &names);
         let statements = policy["Statement"].as_array_mut().context("a policy that is built in")?;
         statements.retain(|statement| !unfilled(statement));
         let names_nobody = statements.iter().all(|s| s["Principal"] == "*");
         match self.what {
             What::Bucket if names_nobody => Err(usage(
-                "name the users or roles that the policy is about, at least --writer ARN (Amazon: \
-                 arn:aws:iam::ACCOUNT:role/NAME; Ceph: arn:aws:iam:::user/NAME)",
+                "name the vault, and the users or roles that the policy is about: --vault URL and at least --writer ARN \
+                 (Amazon: arn:aws:iam::ACCOUNT:role/NAME; Ceph: arn:aws:iam:::user/NAME)",
             )),
-            What::Evidence if statements.is_empty() => {
+            What::Copy if names_nobody => Err(usage(
+                "name the copy and who makes it or reads it: --copy URL, --replicator ARN, --verifier ARN",
+            )),
+            What::Evidence if names_nobody => {
                 Err(usage("name the verifier's bucket and user: --evidence BUCKET --verifier ARN"))
+            }
+            _ if statements.is_empty() => {
+                Err(usage("name the vault that the policy is about: --vault URL"))
             }
             _ => Ok(policy),
         }
     }
 
-    fn template(&self) -> &'static str {
-        match (self.what, self.server) {
+    fn template(&self) -> Result<&'static str> {
+        Ok(match (self.what, self.server) {
+            (What::Writer, Server::Minio) => templates::WRITER_MINIO,
             (What::Writer, _) => templates::WRITER,
             (What::Verifier, _) => templates::VERIFIER,
+            (What::Pruner, Server::Minio) => templates::PRUNER_MINIO,
             (What::Pruner, _) => templates::PRUNER,
+            (What::Prober, Server::Minio) => templates::PROBER_MINIO,
             (What::Prober, _) => templates::PROBER,
+            (What::Replicator, Server::Minio) => templates::REPLICATOR_MINIO,
+            (What::Replicator, _) => templates::REPLICATOR,
             (What::Bucket, Server::Aws) => templates::BUCKET_AWS,
             (What::Bucket, Server::Ceph) => templates::BUCKET_CEPH,
-            (What::Evidence, _) => templates::EVIDENCE,
-        }
+            (What::Copy, Server::Aws) => templates::COPY_AWS,
+            (What::Copy, Server::Ceph) => templates::COPY_CEPH,
+            (What::Evidence, Server::Aws) => templates::EVIDENCE_AWS,
+            (What::Evidence, Server::Ceph) => templates::EVIDENCE_CEPH,
+            (What::Bucket | What::Copy | What::Evidence, Server::Minio) => {
+                return Err(usage(
+                    "on MinIO policies belong to users, not to buckets: print one for each role (writer, verifier, \
+                     pruner, prober, replicator)",
+                ));
+            }
+        })
     }
 }
 
+/// Bucket and prefix of a vault that an option names.
+fn place(option: &str, url: Option<&str>) -> Result<(Option<String>, Option<String>)> {
+    let Some(url) = url else { return Ok((None, None)) };
+    let TargetUrl::S3 { bucket, prefix } = TargetUrl::parse(url)? else {
+        return Err(usage(format!(
+            "--{option} {url}: policies are for buckets of S3 and its compatibles, named as s3://bucket/prefix; \
+             docs/OPERATIONS.md has the roles on Google and Azure"
+        )));
+    };
+    let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
+    Ok((Some(bucket), Some(prefix)))
+}
+
 /// Fills in what has a value.
-fn fill(value: &mut Value, names: &[(&str, Option<&String>)]) {
+fn fill(value: &mut Value, names: &[(&str, &Option<String>)]) {
     match value {
         Value::String(text) => {
             for (name, with) in names {
@@ -210,12 +278,14 @@ mod tests {
     fn args(what: What) -> PolicyArgs {
         PolicyArgs {
             what,
-            vault: "s3://acme/db1/".into(),
+            vault: Some("s3://acme/db1/".into()),
+            copy: None,
             server: Server::Aws,
             writer: None,
             verifier: None,
             pruner: None,
             prober: None,
+            replicator: None,
             evidence: None,
             max_lock: None,
             config: None,
@@ -224,11 +294,14 @@ mod tests {
 
     #[test]
     fn roles_are_filled_in() {
-        for what in [What::Writer, What::Verifier, What::Pruner, What::Prober] {
-            let text = args(what).render(&Config::default()).unwrap().to_string();
-            assert!(text.contains("arn:aws:s3:::acme/db1/") && !text.contains('$'), "{text}");
+        for what in [What::Writer, What::Verifier, What::Pruner, What::Prober, What::Replicator] {
+            for server in [Server::Aws, Server::Minio] {
+                let role = PolicyArgs { server, ..args(what) };
+                let text = role.render(&Config::default()).unwrap().to_string();
+                assert!(text.contains("arn:aws:s3:::acme/db1/") && !text.contains('$'), "{text}");
+            }
         }
-        let whole = PolicyArgs { vault: "s3://acme".into(), ..args(What::Writer) };
+        let whole = PolicyArgs { vault: Some("s3://acme".into()), ..args(What::Writer) };
         assert!(
             whole
                 .render(&Config::default())
@@ -250,10 +323,38 @@ mod tests {
         }
         assert!(args(What::Evidence).render(&Config::default()).is_err());
         assert!(
-            PolicyArgs { vault: "/srv/vault".into(), ..args(What::Writer) }
+            PolicyArgs { vault: Some("/srv/vault".into()), ..args(What::Writer) }
                 .render(&Config::default())
                 .is_err()
         );
+        let minio = PolicyArgs { server: Server::Minio, ..args(What::Bucket) };
+        let error = minio.render(&Config::default()).unwrap_err().to_string();
+        assert!(error.contains("on MinIO"), "{error}");
+    }
+
+    #[test]
+    fn a_replicator_s_policy_is_about_the_sides_that_are_named() {
+        let both = PolicyArgs { copy: Some("s3://far".into()), ..args(What::Replicator) };
+        let copy = PolicyArgs { vault: None, ..both.clone() };
+        let nothing = PolicyArgs { copy: None, ..copy.clone() };
+        let sids = |args: &PolicyArgs| {
+            let policy = args.render(&Config::default()).unwrap();
+            let statements = policy["Statement"].as_array().unwrap();
+            statements.iter().map(|s| s["Sid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let source = ["LookAtTheVault", "ReadTheVault"];
+        let far = ["LookAtTheCopy", "AddToTheCopy", "ReadAllButDataOfTheCopy", "NoEndlessLocks"];
+        assert_eq!(sids(&args(What::Replicator)), source);
+        assert_eq!(sids(&copy), far);
+        assert_eq!(sids(&both), [&source[..], &far[..]].concat());
+        assert!(nothing.render(&Config::default()).unwrap_err().to_string().contains("--vault"));
+        for server in [Server::Aws, Server::Ceph] {
+            let bucket = PolicyArgs { what: What::Copy, server, ..copy.clone() };
+            assert!(bucket.render(&Config::default()).is_err(), "nobody is named");
+            let bucket = PolicyArgs { replicator: Some("arn:r".into()), ..bucket };
+            let text = bucket.render(&Config::default()).unwrap().to_string();
+            assert!(text.contains("arn:aws:s3:::far/packs/*") && !text.contains('$'), "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What the tests stand on: hosts, vaults, S3 servers, trees, databases.
 
 pub(crate) mod attacked;
+pub(crate) mod calls;
+pub(crate) mod iam;
 pub(crate) mod postgres;
 pub(crate) mod program;
+pub(crate) mod roles;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod thief;

@@ -32,6 +32,8 @@ pub enum Right {
     LockForDecades,
     /// Delete versions (`s3:DeleteObjectVersion`).
     DeleteVersions,
+    /// Hide objects behind delete markers (`s3:DeleteObject`).
+    Hide,
     /// Shorten or remove governance locks (`s3:BypassGovernanceRetention`).
     Bypass,
     /// Set legal holds, which last until someone removes them (`s3:PutObjectLegalHold`).
@@ -61,8 +63,11 @@ pub enum Verdict {
 /// What was found out of one credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Permissions {
-    /// Each right that was tried. Hiding objects behind delete markers isn't among them: trying it would leave one.
+    /// Each right that was tried.
     pub found: Vec<(Right, Verdict)>,
+    /// Key below the vault of a delete marker that trying [`Right::Hide`] left, and that this credential could not take
+    /// away again. It hides nothing: no object ever had that key.
+    pub marker_left: Option<String>,
     /// What the server calls itself (`AmazonS3`, `MinIO`), if it does.
     pub server: Option<String>,
 }

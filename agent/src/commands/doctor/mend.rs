@@ -53,9 +53,9 @@ impl Mender {
         }
     }
 
-    /// Whether the server's policies can bound how long a lock may last.
+    /// Whether the server's policies can bound how long the lock of a write may last. MinIO bounds extensions only.
     pub(super) fn can_bound_locks(&self) -> bool {
-        self.server != Kind::Other
+        self.server == Kind::Amazon
     }
 
     /// Gives the writer its policy, with locks of at most so many days, and no more. To be run as the bucket's owner.
@@ -71,7 +71,7 @@ impl Mender {
             ),
             Kind::MinIo => format!(
                 "# as the server's administrator; USER is this host's user, which then has no other policy:\n\
-                 keephold policy writer --vault {url} --max-lock {max} > writer.json\n\
+                 keephold policy writer --server minio --vault {url} --max-lock {max} > writer.json\n\
                  mc admin policy create ALIAS keephold-writer writer.json\n\
                  mc admin policy attach ALIAS keephold-writer --user USER"
             ),
@@ -81,6 +81,12 @@ impl Mender {
                  {aws} put-bucket-policy --bucket {bucket} --policy file://bucket.json"
             ),
         }
+    }
+
+    /// Makes the bucket.
+    pub(super) fn make(&self) -> String {
+        let Self { bucket, aws, .. } = self;
+        format!("{aws} create-bucket --bucket {bucket} --object-lock-enabled-for-bucket")
     }
 
     pub(super) fn versioning(&self) -> String {

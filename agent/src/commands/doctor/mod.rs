@@ -19,9 +19,10 @@ use crate::retention::needs::Needs;
 /// Examine this host's set-up, its credential and its vault, and say how to mend what is wrong.
 ///
 /// What the credential may do is tried on the server, in ways that change nothing. (With lock = "governance" the lock
-/// of vault.json gets longer by a second or two.)
+/// of vault.json gets longer by a second or two. A credential that may hide objects, and may not delete versions, leaves a
+/// delete marker over nothing below packs/, and is told so.)
 ///
-/// Exit codes: 0 all fine; 3 something should be mended; 1 something could not be checked; 2 the command line or the
+/// Exit codes: 0 nothing to mend; 3 something should be mended; 1 something could not be checked; 2 the command line or the
 /// configuration is wrong.
 #[derive(Debug, Clone, Args)]
 // What losing the cache costs only matters to who makes backups.
@@ -44,9 +45,11 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<Exit> {
     let needs = Needs::of(&config)?;
     let mut found =
         Examination { vault: target.url.to_string(), host: host.clone(), checks: Vec::new() };
-    let keys = host::keys(&args.of.key_folder(&config), &host, &mut found);
+    let folder = args.of.key_folder(&config);
+    let keys = host::keys(&folder, &host, &mut found);
     host::cache(&args.of.cache(&config), &mut found);
-    target::examine(&target, keys.as_ref(), needs, &mut found).await?;
+    let with_folder = keys.as_ref().map(|keys| (keys, folder.as_path()));
+    target::examine(&target, with_folder, needs, &mut found).await?;
     for also in crate::copies::configured(&config, &target)? {
         copies::examine(&also, keys.as_ref(), &mut found).await?;
     }

@@ -35,8 +35,13 @@ enum Need {
 }
 
 /// Rights that a stolen credential would be worth having for.
-const TOO_MUCH: [(Right, &str, &str); 9] = [
+const TOO_MUCH: [(Right, &str, &str); 10] = [
     (Right::DeleteVersions, "delete versions", "it could delete whatever isn't locked"),
+    (
+        Right::Hide,
+        "hide objects behind delete markers",
+        "other tools would take the backups for lost (Keephold looks behind markers)",
+    ),
     (Right::Bypass, "bypass governance locks", "it could remove any lock of this vault"),
     (Right::LegalHold, "set legal holds", "it could hold objects for ever"),
     (Right::ReadPacks, "read packs", "it could carry off every sealed backup"),
@@ -120,14 +125,19 @@ pub(super) fn judge(
         ),
         Some(Verdict::Allowed) => found.note(
             "lock bound",
-            "none, and this kind of server may know no such condition: a stolen credential could lock garbage for decades",
+            "none, and this kind of server may know no such condition for writes: a stolen credential could lock garbage for decades",
         ),
         Some(Verdict::Refused) => found.ok("lock bound", "locks of decades are refused"),
         Some(Verdict::Unclear(why)) => found.note("lock bound", format!("can't tell: {why}")),
         None => {}
     }
-    found.note(
-        "delete markers",
-        "not tried, for that would leave one; they hide objects, but readers look behind them",
-    );
+    if let Some(key) = &permissions.marker_left {
+        found.note(
+            "delete marker",
+            format!(
+                "trying that left one over nothing, at {key}, which this credential may not take away again; \
+                 `keephold prune` does"
+            ),
+        );
+    }
 }

@@ -38,7 +38,7 @@ const FREE_MIN: u64 = 1 << 30;
 /// Usage errors only: what can't be reached is a check that could not be made.
 pub(super) async fn examine(
     target: &Target,
-    keys: Option<&HostKeys>,
+    keys: Option<(&HostKeys, &Path)>,
     needs: Needs,
     found: &mut Examination,
 ) -> Result<()> {
@@ -53,7 +53,7 @@ pub(super) async fn examine(
         Ok(found) => found,
         Err(error) if exit_of(&error) == Exit::Usage => return Err(error),
         Err(error) => {
-            unreached(&error, found);
+            unreached(&error, &target.url, mender.as_ref(), found);
             return Ok(());
         }
     };
@@ -102,16 +102,36 @@ pub(super) async fn examine(
 }
 
 /// The target didn't answer, or not to this credential.
-fn unreached(error: &anyhow::Error, found: &mut Examination) {
+fn unreached(
+    error: &anyhow::Error,
+    url: &TargetUrl,
+    mender: Option<&Mender>,
+    found: &mut Examination,
+) {
     let text = one_line(&render(error));
     let missing = error
         .chain()
         .any(|cause| matches!(cause.downcast_ref(), Some(StoreError::NoTarget { .. })));
     if missing {
-        found.bad("target", text, "keephold help init".into());
+        found.bad("target", text, place_to_make(url, mender));
     } else {
         found.unchecked("target", text);
     }
+}
+
+/// Makes what isn't there.
+fn place_to_make(url: &TargetUrl, mender: Option<&Mender>) -> String {
+    let make = match (url, mender) {
+        (TargetUrl::S3 { .. }, Some(mender)) => mender.make(),
+        (TargetUrl::Azure { account, container, .. }, _) => {
+            cloud::make_container(account, container)
+        }
+        (TargetUrl::Google { bucket, .. }, _) => cloud::make_bucket(bucket),
+        (TargetUrl::Local { .. } | TargetUrl::S3 { .. }, _) => {
+            format!("keephold init --vault {url}")
+        }
+    };
+    format!("# if the name in the configuration is right, and there never was a vault:\n{make}")
 }
 
 /// Whether the host's clock is that of a server; `of` stands before what is said.
@@ -240,7 +260,10 @@ fn folder(path: &Path, protection: &Protection, policy: LockPolicy, found: &mut 
         Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_MIN => found.warn(
             "free space",
             format!("only {}", human::bytes(stat.f_bavail.saturating_mul(stat.f_frsize))),
-            format!("df -h {shown}        # make room, or choose another disk"),
+            format!(
+                "keephold prune --vault {} --key PRUNER_KEY --signers SIGNERS        # or make room otherwise on {shown}",
+                found.vault
+            ),
         ),
         Ok(_) => found.ok("free space", "more than 1 GiB"),
         Err(error) => found.unchecked("free space", error.to_string()),
@@ -248,10 +271,16 @@ fn folder(path: &Path, protection: &Protection, policy: LockPolicy, found: &mut 
 }
 
 /// Whether the vault there is the pinned one, and keeps as long as the jobs ask.
-async fn vault(store: &dyn Store, keys: Option<&HostKeys>, needs: Needs, found: &mut Examination) {
-    let Some(keys) = keys else {
+async fn vault(
+    store: &dyn Store,
+    keys: Option<(&HostKeys, &Path)>,
+    needs: Needs,
+    found: &mut Examination,
+) {
+    let Some((keys, folder)) = keys else {
         return found.unchecked("vault", "without keys there is nothing to compare it with");
     };
+    let folder = quoted(folder);
     let config = match true_config(store, keys).await {
         Ok((config, _)) => config,
         Err(error) => {
@@ -265,7 +294,13 @@ async fn vault(store: &dyn Store, keys: Option<&HostKeys>, needs: Needs, found: 
                 None => found.bad(
                     "vault",
                     text,
-                    "# stop and find out why; `keephold init` makes a new vault, `--keys` names other keys".into(),
+                    format!(
+                        "# stop, and find out who put another vault there. If it is the right one, this host joins it with \
+                         the secret of one of its hosts:\n\
+                         mv {folder} {folder}.other\n\
+                         keephold init --vault {} --keys {folder} --join VAULT_SECRET --recipient AGE1…",
+                        found.vault
+                    ),
                 ),
             };
         }
@@ -275,7 +310,7 @@ async fn vault(store: &dyn Store, keys: Option<&HostKeys>, needs: Needs, found: 
         Err(error) => found.bad(
             "vault",
             one_line(&render(&error.into())),
-            "# copy vault.secret from another host of this vault".into(),
+            format!("scp ANOTHER_HOST:{folder}/vault.secret {folder}/"),
         ),
     }
     let floor = i64::from(config.retention_floor_days);

@@ -64,6 +64,8 @@ impl S3Store {
             found.push((Right::LockForDecades, decades));
         }
         found.push((Right::DeleteVersions, probe.delete().await?));
+        let (hide, marker_left) = probe.hide().await?;
+        found.push((Right::Hide, hide));
         if self.policy == LockPolicy::Governance {
             found.push((Right::Bypass, probe.bypass(&config).await?));
         }
@@ -76,7 +78,7 @@ impl S3Store {
         ] {
             found.push((right, probe.change_bucket(what).await?));
         }
-        Ok(Permissions { found, server })
+        Ok(Permissions { found, marker_left, server })
     }
 
     async fn may_list(&self) -> Result<(Verdict, Option<String>), StoreError> {
@@ -267,7 +269,27 @@ impl Probe<'_> {
         self.ask(&call, Missing::Unclear).await
     }
 
-    /// Deletes versions that don't exist of keys that don't exist. Never without a version: that would leave a marker.
+    /// Deletes an object that never was, without naming a version, on the condition that it is there. Where servers know
+    /// that condition (Amazon), nothing comes of it. Others leave a delete marker with whoever has the right, over
+    /// nothing, which is taken away again where that is allowed; otherwise its key is given. It lies where `keephold prune`
+    /// tidies such markers up.
+    async fn hide(&self) -> Result<(Verdict, Option<String>), StoreError> {
+        let name = nobody();
+        let key = format!("packs/{}/{name}", &name[..2]);
+        let path = format!("{}{key}", self.store.root);
+        let call = Call::new("DELETE", Some(&path), "hide", &key).header("if-match", "*");
+        let answer = self.store.client.send(&call).await?;
+        let verdict = self.store.verdict(&call, &answer, Missing::Allowed)?;
+        let Some(marker) = answer.is_success().then(|| version_in(&answer)).flatten() else {
+            return Ok((verdict, None));
+        };
+        let tidy = Call::new("DELETE", Some(&path), "delete the marker over", &key)
+            .query("versionId", &marker.0);
+        let tidied = self.store.client.send(&tidy).await?.is_success();
+        Ok((verdict, (!tidied).then_some(key)))
+    }
+
+    /// Deletes versions that don't exist of keys that don't exist.
     async fn delete(&self) -> Result<Verdict, StoreError> {
         let mut worst = Verdict::Refused;
         for folder in ["packs/00/", "index/", "runs/"] {
