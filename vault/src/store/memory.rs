@@ -48,6 +48,18 @@ struct Held {
     modified: Timestamp,
 }
 
+impl Held {
+    fn peek(&self, key: &ObjectKey) -> Peek {
+        Peek {
+            key: key.clone(),
+            version: self.version.clone(),
+            size: self.body.as_ref().map(|body| body.len() as u64),
+            locked_until: self.lock.map(|lock| lock.until),
+            modified: self.modified,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Versions of each key, oldest first.
@@ -209,16 +221,15 @@ impl MemoryStore {
     /// Everything that lies there, by key, oldest version first.
     pub fn peek(&self) -> Vec<Peek> {
         let state = self.state();
-        let all = state.objects.iter().flat_map(|(key, versions)| {
-            versions.iter().map(|held| Peek {
-                key: key.clone(),
-                version: held.version.clone(),
-                size: held.body.as_ref().map(|body| body.len() as u64),
-                locked_until: held.lock.map(|lock| lock.until),
-                modified: held.modified,
-            })
-        });
-        all.collect()
+        let all = state.objects.iter();
+        all.flat_map(|(key, versions)| versions.iter().map(|held| held.peek(key))).collect()
+    }
+
+    /// What lies under one key, oldest version first.
+    pub fn peek_at(&self, key: &ObjectKey) -> Vec<Peek> {
+        let state = self.state();
+        let versions = state.objects.get(key).map(Vec::as_slice).unwrap_or_default();
+        versions.iter().map(|held| held.peek(key)).collect()
     }
 
     /// Ends the locks of all versions of an object: what only time can do elsewhere.
