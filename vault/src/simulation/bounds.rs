@@ -68,13 +68,12 @@ impl World {
         }
     }
 
-    /// An object is extended once in a quarter of its keeping time, not at every run: twice at most (to be safe while
-    /// the run lasts, then for as long as it is kept), for each host and class, and twice again for each run that failed.
+    /// A host extends an object once in a quarter of its keeping time, not at every run; twice more, to be safe while a
+    /// run lasts and when it is first used; and twice for each run that failed.
     pub(super) fn check_extensions(&mut self) {
         let bound = |host: &Host| {
             let span = self.now.duration_since(self.began).as_secs() as u64;
-            let times = |keep: SignedDuration| 2 + span / (keep / 4).as_secs() as u64;
-            2 * (times(host.keep) + times(host.keep * 3)) + 2 * host.failures
+            2 + span / (host.keep / 4).as_secs() as u64 + 2 * host.failures
         };
         let bound: u64 = self.hosts.iter().map(bound).sum();
         for (key, count) in &self.extensions {
@@ -82,6 +81,27 @@ impl World {
             self.happened.extended_share = self.happened.extended_share.max(100 * count / bound);
         }
         self.happened.extensions += self.extensions.values().sum::<u64>();
-        let _ = days;
+    }
+
+    /// After a prune in which nothing went wrong, the packs of the vault have no more bytes than those that came as long
+    /// ago as any lock lasts (with the grace period, and two days until the prune), and twice those that promises need: so
+    /// it stops growing, however many years it is used.
+    pub(super) fn check_size(&mut self) {
+        let longest = self.hosts.iter().map(|host| host.keep * 15 / 4).max().unwrap();
+        let since = self.now - longest - self.prune.grace - days(2);
+        while self.put.front().is_some_and(|(at, _)| *at < since) {
+            self.put.pop_front();
+        }
+        let recent: u64 = self.put.iter().map(|(_, bytes)| bytes).sum();
+        let needed = self.needed_now();
+        let (mut total, mut used) = (0, 0);
+        for pack in self.store.peek().into_iter().filter(|p| p.key.as_pack().is_some()) {
+            let size = pack.size.unwrap_or(0);
+            total += size;
+            used += if needed.contains(&pack.key) { size } else { 0 };
+        }
+        let bound = recent + 2 * used;
+        assert!(total <= bound, "{total} bytes lie there, more than {bound}, at {}", self.now);
+        self.happened.size_share = self.happened.size_share.max(100 * total / bound.max(1));
     }
 }

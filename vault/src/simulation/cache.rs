@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
+/// Older than anything that waits to become litter, which takes a day.
+const OLD: Duration = Duration::from_secs(48 * 3600);
+
 /// In memory where that can be, since thousands of seeds make very many small files.
 pub(super) fn new() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
@@ -35,10 +38,14 @@ pub(super) fn copied(from: &TempDir) -> TempDir {
     to
 }
 
-/// Makes every file older: litter is judged by the machine's clock, which hardly moves while years are simulated.
+/// Makes files older: litter is judged by the machine's clock, which hardly moves while years are simulated. What is old
+/// enough for that anyway stays as it is.
 pub(super) fn age(folder: &TempDir, by: Duration) {
+    let old = SystemTime::now() - OLD;
     files(folder.path(), &mut |path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.set_modified(modified(path) - by).unwrap();
+        let time = modified(path);
+        if time > old {
+            File::options().write(true).open(path).unwrap().set_modified(time - by).unwrap();
+        }
     });
 }

@@ -75,7 +75,8 @@ fn drawn<const N: usize>() -> [u8; N] {
 pub(super) fn identity() -> (String, String) {
     let secret = drawn::<32>();
     let public = x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES);
-    let line = |kind: &str, bytes: &[u8]| bech32::encode::<Bech32>(Hrp::parse(kind).unwrap(), bytes);
+    let line =
+        |kind: &str, bytes: &[u8]| bech32::encode::<Bech32>(Hrp::parse(kind).unwrap(), bytes);
     let secret = line("age-secret-key-", &secret).unwrap();
     (line("age", &public).unwrap(), secret.to_ascii_uppercase())
 }

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 use jiff::{SignedDuration, Timestamp};
 
 use super::dice::Dice;
-use crate::store::memory::{Fault, Request};
 use crate::store::StoreError;
+use crate::store::memory::{Fault, Request};
 
 /// The number of a life.
 pub(super) type Life = usize;

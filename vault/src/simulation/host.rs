@@ -116,8 +116,7 @@ impl Run {
         known.join(copy.map_or(&[], std::slice::from_ref)).await;
         known.plan_draining(JOB, self.expires(), self.until())?;
         let cache = self.cache.clone();
-        let context =
-            RunContext::new(store, id, secret.clone(), recipients, self.until(), cache)?;
+        let context = RunContext::new(store, id, secret.clone(), recipients, self.until(), cache)?;
         let settings = Settings { level: 1, threads: 1, uploads: 1 };
         let writer = Writer::start(context, &settings, BOUNDS, known).await?;
         let files = self.files.clone();
@@ -195,13 +194,7 @@ impl Run {
         let kept = snapshot.map(|snapshot| Kept { snapshot, files: self.files.clone() });
         offers.lock().unwrap().insert(
             object.clone(),
-            Offer {
-                host: self.n,
-                key: sealed.key.clone(),
-                expires,
-                evidence_until,
-                kept,
-            },
+            Offer { host: self.n, key: sealed.key.clone(), expires, evidence_until, kept },
         );
         let ready = record.status == Status::Failed || matches!(at, [AtCopy::Whole(_)]);
         let bytes = bytes::Bytes::from(sealed.bytes);

@@ -15,7 +15,7 @@ use super::host::{Ran, Run, host_name};
 use super::workers;
 use super::world::{FILES, World, days};
 use crate::error::Error;
-use crate::prune::Report;
+use crate::prune::{ConcernKind, Report};
 use crate::replicate::{Done, Tally};
 use crate::sign::AllowedSigners;
 use crate::store::ObjectKey;
@@ -228,7 +228,8 @@ impl World {
             *bell.world.lock().unwrap() = Some(cx.waker().clone());
             loop {
                 bell.rung.store(false, Ordering::SeqCst);
-                if let Poll::Ready(ended) = living.work.as_mut().poll(&mut Context::from_waker(&own))
+                if let Poll::Ready(ended) =
+                    living.work.as_mut().poll(&mut Context::from_waker(&own))
                 {
                     return Poll::Ready(Some(ended));
                 }
@@ -282,7 +283,9 @@ impl World {
             Ended::Pruned(result) => self.end_prune(life, task, result, began, &needed),
             Ended::Replicated(result) => self.end_replication(life, result),
         }
-        self.restore_any().await;
+        if self.dice.percent(40) {
+            self.restore_any().await;
+        }
     }
 
     /// A run in which nothing went wrong at the vault succeeds, whatever others do and wherever the copy is.
@@ -315,10 +318,11 @@ impl World {
         let Task::Prune(place) = task else { return };
         match result {
             Ok(report) => {
-                assert!(report.concerns.is_empty(), "{:?}", report.concerns);
+                self.check_concerns(place, &report);
                 self.happened.pruned += report.total(|t| t.deleted).objects;
                 if place == Place::Vault && !self.gate.harmed(life, place) {
                     self.check_garbage(began, needed);
+                    self.check_size();
                 }
             }
             // It took too long.
@@ -327,6 +331,26 @@ impl World {
                 assert!(self.gate.harmed(life, place), "a prune failed: {error}");
                 self.happened.cut_off += 1;
             }
+        }
+    }
+
+    /// A pruner understands all that it finds. But a copy may get the record of a snapshot that expired long ago, if it was
+    /// cut off for so long; what that needed is then gone from the vault, and for the copy's pruner it may be the newest.
+    fn check_concerns(&self, place: Place, report: &Report) {
+        for concern in &report.concerns {
+            let record = self.promises.iter().flatten().find(|p| p.object.as_str() == concern.what);
+            let late = place != Place::Vault
+                && concern.kind == ConcernKind::SegmentUnreadable
+                && record.is_some_and(|record| record.offer.expires <= self.now);
+            let story = record.map(|record| self.story(&record.object));
+            let needed = record.into_iter().flat_map(|record| &record.needed);
+            let needed: Vec<_> = needed.map(|(key, _)| self.story(key)).collect();
+            assert!(
+                late,
+                "{concern:?} in {place:?} at {}: {story:?}\n{}",
+                self.now,
+                needed.join("\n")
+            );
         }
     }
 

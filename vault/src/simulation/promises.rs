@@ -10,7 +10,7 @@ use super::gate::Place;
 use super::host::Files;
 use super::world::World;
 use crate::index::OpenSegment;
-use crate::read::{Opener, Piece, ReadSettings, Selection, SnapshotReader, Vault};
+use crate::read::{Piece, ReadSettings, Selection, SnapshotReader, Vault};
 use crate::record::{RecordKey, Snapshot};
 use crate::store::memory::{MemoryStore, Peek};
 use crate::store::{ObjectKey, Store, VersionId};
@@ -76,11 +76,11 @@ impl World {
 
     /// A record has come to a copy: there it promises what it does in the vault, as long as it hasn't expired.
     pub(super) async fn promise_in_copy(&mut self, place: Place, object: &ObjectKey) {
-        let store = self.target(place);
+        let (store, often) = (self.target(place), self.dice.percent(25));
         self.check_copy(place);
         let promise = self.promises.iter().flatten().find(|p| p.object == *object);
         let good = |p: &&Promise| p.is_good() && p.offer.expires > self.now;
-        if let Some(promise) = promise.filter(good) {
+        if let Some(promise) = promise.filter(good).filter(|_| often) {
             self.restore(&store, promise).await;
         }
     }
@@ -223,9 +223,11 @@ impl World {
         let Some(kept) = &promise.offer.kept else { return };
         let store = Arc::clone(target) as Arc<dyn Store>;
         let vault = Vault::open(store, None).await.unwrap();
-        let opener = Opener::with_identities(vault.id(), self.identities.clone());
-        let run = vault.run(&promise.offer.key, &opener).await.unwrap();
-        let reader = SnapshotReader::new(&vault, &opener, &run, ReadSettings::default()).unwrap();
+        // It remembers the keys that it opened, by the hash of their envelope.
+        let opener = &self.opener;
+        let run = vault.run(&promise.offer.key, opener).await.unwrap();
+        let settings = ReadSettings { threads: 1, ..self.reading };
+        let reader = SnapshotReader::new(&vault, opener, &run, settings).unwrap();
         let mut entries = reader.entries(Selection::all());
         let mut found = Files::new();
         while let Some(entry) = entries.next().await {
@@ -247,7 +249,8 @@ impl World {
     /// What was done with an object, and what lies there now.
     pub(super) fn story(&self, key: &ObjectKey) -> String {
         let mut lines = vec![format!("{key}, now {}:", self.now)];
-        for (number, done) in self.history.iter().enumerate().filter(|(_, d)| d.key() == Some(key)) {
+        for (number, done) in self.history.iter().enumerate().filter(|(_, d)| d.key() == Some(key))
+        {
             let who = &self.who[done.life];
             lines.push(format!(
                 "  {number}: {who} in {:?}, sent {}, there {}: {:?}: {}",

@@ -18,6 +18,7 @@ use crate::config::VaultConfig;
 use crate::envelope::{Identities, Recipients};
 use crate::keys::VaultSecret;
 use crate::prune;
+use crate::read::{Opener, ReadSettings};
 use crate::sign::SigningKey;
 use crate::store::memory::{MemoryStore, Request};
 use crate::store::{ObjectKey, Store};
@@ -66,7 +67,9 @@ pub(super) struct World {
     pub(super) copy: Arc<MemoryStore>,
     pub(super) second: Arc<MemoryStore>,
     pub(super) shared: Shared,
-    pub(super) identities: Identities,
+    /// Whoever restores.
+    pub(super) opener: Opener,
+    pub(super) reading: ReadSettings,
     pub(super) climate: Climate,
     pub(super) now: Timestamp,
     pub(super) began: Timestamp,
@@ -96,15 +99,15 @@ impl World {
         [&store, &copy, &second].into_iter().for_each(|target| target.set_clock(now));
         let secret = VaultSecret::generate().unwrap();
         let config = VaultConfig::generate(now, &secret, 0).unwrap();
-        let (bytes, _) = config.to_bytes().unwrap();
+        let (id, (bytes, _)) = (config.id, config.to_bytes().unwrap());
         store.put(&ObjectKey::vault_config(), bytes.into(), now + days(5000)).await.unwrap();
         store.take_log();
         let (public, identity) = chance::identity();
         let recipients = Recipients::parse(&public).unwrap();
         let climate = Climate {
-            faults: [0, 20, 100][dice.below(3) as usize],
-            crashes: [0, 20, 60][dice.below(3) as usize],
-            page: [3, 20, 1000][dice.below(3) as usize],
+            faults: [0, 20, 80][dice.below(3) as usize],
+            crashes: [0, 10, 40][dice.below(3) as usize],
+            page: [5, 50, 1000][dice.below(3) as usize],
             tells_time: dice.percent(70),
             skewed: dice.percent(50),
         };
@@ -140,7 +143,8 @@ impl World {
             copy,
             second,
             shared: Shared { config, secret, recipients, offers: Arc::default() },
-            identities: Identities::parse(&identity).unwrap(),
+            opener: Opener::with_identities(id, Identities::parse(&identity).unwrap()),
+            reading: ReadSettings::default(),
             climate,
             now,
             began: now,
