@@ -45,10 +45,10 @@ impl Chore {
     pub(super) fn all(now: Timestamp) -> Vec<Self> {
         let chore = |task, every| Self { task, due: now + days(1), every, busy: false };
         vec![
-            chore(Task::Prune(Place::Vault), 36),
-            chore(Task::Replicate, 30),
-            chore(Task::Prune(Place::Copy), 160),
-            chore(Task::Prune(Place::Second), 160),
+            chore(Task::Prune(Place::Vault), 48),
+            chore(Task::Replicate, 36),
+            chore(Task::Prune(Place::Copy), 200),
+            chore(Task::Prune(Place::Second), 200),
         ]
     }
 }

@@ -59,7 +59,7 @@ impl Length {
         match seed {
             _ if seed % 400 == 50 => Self { days: 730 + seed % 366, keep_min: 4, keep_span: 4 },
             _ if seed % 100 == 5 => Self { days: 90 + seed % 60, keep_min: 4, keep_span: 12 },
-            _ => Self { days: 5 + seed % 6, keep_min: 4, keep_span: 22 },
+            _ => Self { days: 4 + seed % 5, keep_min: 4, keep_span: 22 },
         }
     }
 }
@@ -161,7 +161,7 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
         Some(seed) => seed..seed + 1,
         None => 0..number("KEEPHOLD_SIMULATION_SEEDS").unwrap_or(SEEDS),
     };
-    let began = Instant::now();
+    let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let happened = std::thread::scope(|scope| {
@@ -172,13 +172,16 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
                 if seed >= seeds.end {
                     return happened;
                 }
-                happened = happened + simulate(seed, Length::of(seed)).happened;
+                let world = simulate(seed, Length::of(seed));
+                if count == 1 {
+                    println!("log of requests and answers: {}", world.log());
+                }
+                happened = happened + world.happened;
             }
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|t| t.join().unwrap()).fold(Happened::default(), |a, b| a + b)
     });
-    let count = seeds.end - seeds.start;
     let took = began.elapsed();
     // Past the test's harness, which shows nothing of tests that pass.
     let _ = writeln!(std::io::stderr(), "simulation: {count} seeds in {:.0} s", took.as_secs_f64());
@@ -196,12 +199,12 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
 
 #[test]
 fn a_seed_gives_the_same_requests_and_answers_again() {
-    for seed in [1, 2, 3, 4, 5] {
+    for seed in [1, 2, 3, 4, 105] {
         let [one, other] = [(); 2].map(|()| simulate(seed, Length::of(seed)));
         assert!(one.history.len() > 1_000);
         for (n, (one, other)) in one.history.iter().zip(&other.history).enumerate() {
             assert_eq!(one, other, "request {n} of seed {seed}");
         }
-        assert_eq!(one.history.len(), other.history.len());
+        assert_eq!(one.log(), other.log());
     }
 }

@@ -238,6 +238,15 @@ impl World {
         }
     }
 
+    /// The hash of all requests with their answers.
+    pub(super) fn log(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for done in &self.history {
+            hasher.update(format!("{done:?}").as_bytes());
+        }
+        hasher.finalize()
+    }
+
     /// Looks at what a request has done.
     async fn arrived(&mut self, done: Done) {
         let (place, request) = (done.place, done.request.clone());
