@@ -8,207 +8,10 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::support::program::{Program, binary};
-use crate::support::s3::{self, Object, Version, versions};
-use crate::support::{Place, Site, thief, tree, verify};
-
-/// Who attacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Actor {
-    /// Root on a host: its keys, its credential.
-    Host,
-    /// Whoever owns the bucket: every right that the server knows, but no key.
-    Owner,
-}
-
-/// What the server does with the requests of an attack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
-    /// Refuses every one: nothing changes.
-    Refuses,
-    /// Takes them.
-    Takes,
-}
-
-/// A vault with two good runs, and what lies there.
-struct Attacked {
-    site: Site,
-    actor: Actor,
-    before: Vec<(Version, Vec<u8>, Timestamp)>,
-    codes: BTreeSet<String>,
-}
-
-/// Text that compresses, as most data does.
-fn ledger() -> String {
-    (0..100_000).map(|n| format!("{n};{};booked\n", n * 7919 % 10_007)).collect()
-}
-
-const SITES: [(Actor, Place); 3] =
-    [(Actor::Host, Place::Ceph), (Actor::Owner, Place::Ceph), (Actor::Owner, Place::LocalStack)];
-
-impl Attacked {
-    fn new(actor: Actor, place: Place) -> Self {
-        let mut site = Site::bare(place, "compliance");
-        if actor == Actor::Host {
-            let policy = Program::new(binary("keephold"), &site.path("home"))
-                .args(["policy", "bucket", "--server", "ceph", "--evidence", "elsewhere"])
-                .args(["--writer", "arn:aws:iam:::user/writer"])
-                .args(["--verifier", "arn:aws:iam:::user/verifier"])
-                .args(["--pruner", "arn:aws:iam:::user/pruner"])
-                .args(["--prober", "arn:aws:iam:::user/prober", "--vault", &site.url])
-                .run()
-                .ok()
-                .json();
-            s3::policy(place, &site.bucket, &policy);
-            site.credential = Some(place.credential("WRITER"));
-        }
-        site.init().run().ok();
-        tree::plain(&site.source());
-        std::fs::write(site.source().join("ledger"), ledger()).unwrap();
-        site.backs_up();
-        site.backs_up();
-        let mut this = Self { site, actor, before: Vec::new(), codes: BTreeSet::new() };
-        this.codes = this.found();
-        this.before = this
-            .versions()
-            .into_iter()
-            .map(|version| {
-                let object = this.object(&version.key);
-                let bytes = object.read_as(this.reader(), &version.version);
-                let lock = object.retention_as(this.reader(), &version.version);
-                let (mode, until) = lock.unwrap();
-                assert_eq!(mode, "COMPLIANCE");
-                (version, bytes, until)
-            })
-            .collect();
-        this
-    }
-
-    /// The credential that the attacker has, by its name among those of the tests.
-    fn role(&self) -> &'static str {
-        match self.actor {
-            Actor::Host => "WRITER",
-            Actor::Owner => "",
-        }
-    }
-
-    /// Who may look at what the host stored: on Ceph an object belongs to whoever wrote it, and not to the bucket's owner.
-    fn reader(&self) -> &'static str {
-        if self.actor == Actor::Host { "VERIFIER" } else { "" }
-    }
-
-    fn object(&self, key: &str) -> Object<'_> {
-        Object { place: self.site.place, bucket: &self.site.bucket, key: key.into() }
-    }
-
-    fn versions(&self) -> Vec<Version> {
-        versions(self.site.place, &self.site.bucket, "main/")
-    }
-
-    /// Keys of the vault's objects that begin so.
-    fn keys(&self, prefix: &str) -> Vec<String> {
-        let prefix = format!("main/{prefix}");
-        let keys: BTreeSet<_> = self.before.iter().map(|(v, _, _)| v.key.clone()).collect();
-        keys.into_iter().filter(|key| key.starts_with(&prefix)).collect()
-    }
-
-    /// What the verifier finds, with its own credential.
-    fn found(&self) -> BTreeSet<String> {
-        let (_, report) = self.verified();
-        verify::codes(&report).into_iter().collect()
-    }
-
-    fn verified(&self) -> (i32, Value) {
-        let mut command = verify::command(&self.site, &[]);
-        if self.actor == Actor::Host {
-            let [id, secret] = self.site.place.credential("VERIFIER");
-            command = command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
-        }
-        let output = command.run();
-        let report = output.json();
-        (output.code.unwrap(), report)
-    }
-
-    /// Nothing that was locked is lost, the snapshot comes back, and the verifier finds these codes that it didn't
-    /// before; none where the server refused everything.
-    #[track_caller]
-    fn survives(self, server: Server, named: &[&str]) {
-        for (version, bytes, until) in &self.before {
-            let object = self.object(&version.key);
-            assert!(
-                object.read_as(self.reader(), &version.version) == *bytes,
-                "{} has changed",
-                version.key
-            );
-            let (mode, now) = object.retention_as(self.reader(), &version.version).unwrap();
-            assert!(mode == "COMPLIANCE" && now >= *until, "{}: {mode} {now}", version.key);
-        }
-        if server == Server::Refuses {
-            assert_eq!(self.versions().len(), self.before.len(), "something was added");
-        }
-        // By its id: somebody may have put others beside it under the same number.
-        let record = self.keys("runs/").swap_remove(0);
-        let (_, id) = record.rsplit_once('-').unwrap();
-        let mut restore = self.site.elsewhere(&["restore", id]);
-        if self.actor == Actor::Host {
-            let [id, secret] = self.site.place.credential("VERIFIER");
-            restore = restore.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
-        }
-        let signers = self.site.path("keys/signing_key.pub");
-        let target = self.site.path("back");
-        let fingerprint =
-            std::fs::read_to_string(self.site.path("keys/vault.fingerprint")).unwrap();
-        let restored = restore
-            .arg("--target")
-            .arg(target)
-            .arg("--signers")
-            .arg(signers)
-            .arg("--fingerprint")
-            .arg(fingerprint.trim())
-            .run();
-        // Done, with warnings of what is in the way.
-        assert!(matches!(restored.code, Some(0 | 3)), "{}", restored.stderr);
-        tree::same(&self.site.path("untouched"), &self.site.restored("back"));
-
-        let (code, report) = self.verified();
-        let codes: BTreeSet<_> = verify::codes(&report).into_iter().collect();
-        let new: Vec<_> = codes.difference(&self.codes).map(String::as_str).collect();
-        for code in named {
-            let who = format!("{:?} on {}", self.actor, self.site.place_and_url());
-            assert!(new.contains(code), "{who}: {code} is not among {new:?}");
-        }
-        match server {
-            Server::Refuses => assert_eq!(new, [""; 0], "nothing happened"),
-            Server::Takes => assert!(named.is_empty() || code != 0),
-        }
-    }
-}
-
-/// Runs an attack by each actor who can try it.
-#[track_caller]
-fn attack(actors: &[Actor], attack: impl Fn(&Attacked) -> Server, named: &[&str]) {
-    for (actor, place) in SITES.into_iter().filter(|(actor, _)| actors.contains(actor)) {
-        let site = Attacked::new(actor, place);
-        // What the attack does to the source doesn't change what must come back.
-        let copied = std::process::Command::new("cp")
-            .args(["-a", "--"])
-            .args([site.site.source(), site.site.path("untouched")])
-            .status();
-        assert!(copied.unwrap().success());
-        let server = attack(&site);
-        site.survives(server, if server == Server::Takes { named } else { &[] });
-    }
-}
-
-const BOTH: [Actor; 2] = [Actor::Host, Actor::Owner];
-
-/// Requests that are all taken, or all refused.
-#[track_caller]
-fn all<T>(results: &[Result<T, String>]) -> Server {
-    let taken = results.iter().filter(|r| r.is_ok()).count();
-    assert!(!results.is_empty() && (taken == 0 || taken == results.len()), "{taken} were taken");
-    if taken == 0 { Server::Refuses } else { Server::Takes }
-}
+use crate::prune;
+use crate::support::attacked::{Actor, Attacked, BOTH, Server, all, attack, ledger};
+use crate::support::s3::{Object, Version};
+use crate::support::{Place, Site, thief, tree};
 
 #[test]
 fn every_object_is_overwritten() {
@@ -228,6 +31,21 @@ fn every_version_is_deleted() {
         server
     };
     attack(&BOTH, delete, &[]);
+}
+
+#[test]
+fn locks_are_shortened_weakened_and_cleared() {
+    let shorten = |at: &Attacked| {
+        let soon = (Timestamp::now() + SignedDuration::from_hours(1)).to_string();
+        let one = |(v, _, _): &(Version, _, _)| {
+            ["COMPLIANCE", "GOVERNANCE", ""]
+                .map(|mode| at.object(&v.key).bypass_as(at.role(), &v.version, mode, &soon))
+        };
+        let server = all(&at.before.iter().flat_map(one).collect::<Vec<_>>());
+        assert_eq!(server, Server::Refuses);
+        server
+    };
+    attack(&BOTH, shorten, &[]);
 }
 
 #[test]
@@ -292,6 +110,14 @@ fn a_host_seals_to_the_attackers_recipients() {
     };
     // The verifier's identity can't open what was stored.
     attack(&[Actor::Host], swap, &["KH-REC-008", "KH-REST-001"]);
+
+    // Who has no key of a host signs with one of his own.
+    let forge = |at: &Attacked| {
+        thief::forges(&at.site, &at.last, thief::SealedTo::Thief, 1);
+        at.comes_back("web1/files", "newest");
+        Server::Takes
+    };
+    attack(&[Actor::Owner], forge, &["KH-REC-006"]);
 }
 
 #[test]
@@ -329,7 +155,8 @@ fn the_vault_is_filled_with_garbage() {
         assert_ne!(next["status"], "failed", "{next}");
         Server::Takes
     };
-    attack(&BOTH, fill, &["KH-REC-006"]);
+    attack(&[Actor::Host], fill, &["KH-REC-006", "KH-VAULT-006"]);
+    attack(&[Actor::Owner], fill, &["KH-REC-006", "KH-VAULT-003", "KH-VAULT-006"]);
 }
 
 #[test]
@@ -342,6 +169,14 @@ fn garbage_is_backed_up_under_the_same_job() {
         Server::Takes
     };
     attack(&[Actor::Host], garbage, &["KH-CONT-006"]);
+
+    // Who knows whom runs are sealed to seals garbage to them, but can't sign it.
+    let forge = |at: &Attacked| {
+        thief::forges(&at.site, &at.last, thief::SealedTo::Everyone, 1);
+        at.comes_back("web1/files", "newest");
+        Server::Takes
+    };
+    attack(&[Actor::Owner], forge, &["KH-REC-002"]);
 }
 
 #[test]
@@ -364,6 +199,56 @@ fn a_thousand_garbage_snapshots_push_nothing_out() {
         Server::Takes
     };
     attack(&[Actor::Host], many, &[]);
+
+    let forged = |at: &Attacked| {
+        thief::forges(&at.site, &at.last, thief::SealedTo::Everyone, 1_000);
+        at.comes_back("web1/files", "newest");
+        Server::Takes
+    };
+    attack(&[Actor::Owner], forged, &["KH-REC-002"]);
+
+    for actor in BOTH {
+        the_pruner_is_not_fooled(actor);
+    }
+}
+
+/// The pruner runs after a thousand garbage snapshots, when one good run has expired and one hasn't.
+fn the_pruner_is_not_fooled(actor: Actor) {
+    // Locks that a test can end, as time would.
+    let site = Site::with_lock(Place::LocalStack, "governance");
+    let good = prune::run(&site, 1, prune::BRIEFLY);
+    let kept = prune::run(&site, 2, "35d");
+    match actor {
+        Actor::Host => {
+            let last = prune::run(&site, 3, "8d");
+            thief::repeats(&site, &last, 999);
+        }
+        Actor::Owner => thief::forges(&site, &kept, thief::SealedTo::Everyone, 1_000),
+    }
+    prune::expires(&good);
+    prune::time_passes(&site);
+    let pruned = prune::prune(&site, &[]).run();
+    let report = pruned.json();
+    assert_ne!(report["blocked"], true, "{report}");
+    let comes_back = |number: u8| {
+        let (snapshot, to) = (format!("web1/files@{number}"), format!("back{number}"));
+        let restore = site.elsewhere(&["restore", &snapshot]).arg("--signers");
+        let restore = restore.arg(site.path("keys/signing_key.pub")).arg("--target");
+        let restored = restore.arg(site.path(&to)).run();
+        assert!(matches!(restored.code, Some(0 | 3)), "{actor:?} {number}: {}", restored.stderr);
+        let back = std::fs::read(site.restored(&to).join("data")).unwrap();
+        assert!(back == prune::noise(number), "{actor:?}: {number}");
+    };
+    comes_back(2);
+    match actor {
+        // It has expired, and is no longer among the newest that the host has signed.
+        Actor::Host => assert_eq!(prune::objects(&report, "pack", "deleted"), 1, "{report}"),
+        // What nobody believes doesn't count: the expired run is still among the newest.
+        Actor::Owner => {
+            assert_eq!(prune::objects(&report, "pack", "deleted"), 0, "{report}");
+            comes_back(1);
+        }
+    }
 }
 
 /// The table in docs/THREATS.md is this suite, no less and no more.

@@ -185,11 +185,27 @@ fn a_newer_version_over_an_old_one_fools_nobody() {
 #[test]
 fn a_shortened_lock() {
     for place in Place::S3 {
-        let site = site(place);
+        let mut site = site(place);
         let object = object(&site, "packs/");
         let tomorrow = (Timestamp::now() + SignedDuration::from_hours(24)).to_string();
         object.set_retention(&object.only_version(), "GOVERNANCE", &tomorrow, true).unwrap();
-        found(&site, "KH-LOCK-002", &only(&site, "packs/"));
+        // The report before it saw it end later; and it was the newest snapshot's.
+        let (pack, record) = (only(&site, "packs/"), only(&site, "runs/"));
+        let (_, report) = verify::run(&site, &["--level", "lock"]);
+        for (code, resource) in [
+            ("KH-LOCK-002", &*pack),
+            ("KH-LOCK-003", &record),
+            ("KH-LOCK-004", "web1/files"),
+            ("KH-LOCK-013", &record),
+        ] {
+            let is = |f: &&serde_json::Value| f["code"] == code && f["resource"] == resource;
+            let findings = report["findings"].as_array().unwrap();
+            assert!(findings.iter().any(|f| is(&f)), "{place:?}: no {code}: {findings:#?}");
+        }
+        // Who asks for more than the host did is told as well.
+        site.lock = "compliance";
+        let (_, report) = verify::run(&site, &["--level", "lock", "--lock", "compliance"]);
+        assert!(verify::codes(&report).contains(&"KH-LOCK-005".to_owned()), "{report:#}");
     }
 }
 

@@ -43,3 +43,4 @@ mod row_deltas;
 mod support;
 mod terraform;
 mod tidy;
+mod two_copies;

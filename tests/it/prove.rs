@@ -177,3 +177,91 @@ fn a_changed_setting_of_the_bucket_is_told_from_what_to_what() {
         assert!(verify::codes(&report).contains(&"KH-LOCK-015".to_owned()), "{place:?}");
     }
 }
+
+/// The finding that tells of a change of a setting.
+fn changed<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let told =
+        |f: &&Value| f["code"] == "KH-LOCK-014" && f["resource"].as_str().unwrap().ends_with(name);
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().find(told).unwrap_or_else(|| panic!("no change of {name} in {findings:#?}"))
+}
+
+#[test]
+fn another_default_retention_and_suspended_versioning_are_told_from_what_to_what() {
+    for place in Place::S3 {
+        let site = Site::new(place);
+        let default = |days: u32| {
+            let lock = json!({"ObjectLockEnabled": "Enabled",
+                "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": days}}});
+            let arguments = json!({"Bucket": site.bucket, "ObjectLockConfiguration": lock});
+            s3::call(place, "", "put_object_lock_configuration", &arguments).unwrap();
+        };
+        default(20);
+        tree::plain(&site.source());
+        site.backs_up();
+        let report = verify::green(&site);
+        assert_eq!(report["target"]["default_retention"]["days"], 20, "{place:?}");
+        default(1);
+        let (_, report) = verify::run(&site, &["--level", "lock"]);
+        let finding = changed(&report, "object lock");
+        let detail = finding["detail"].as_str().unwrap();
+        assert!(detail.contains("20") && detail.contains("from `"), "{place:?}: {detail}");
+        assert_eq!(finding["severity"], "high", "{place:?}");
+        assert_eq!(report["target"]["default_retention"]["days"], 1, "{place:?}");
+
+        // Versioning can only be suspended where there is no Object Lock.
+        let mut site = Site::bare(place, "none");
+        site.bucket = s3::bucket(place, false);
+        site.url = format!("s3://{}/main", site.bucket);
+        let versioning = |status: &str| {
+            let arguments =
+                json!({"Bucket": site.bucket, "VersioningConfiguration": {"Status": status}});
+            s3::call(place, "", "put_bucket_versioning", &arguments).unwrap();
+        };
+        versioning("Enabled");
+        site.init().run().ok();
+        tree::plain(&site.source());
+        site.backs_up();
+        let report = verify::green_but_for(&site, &["KH-LOCK-007"]);
+        assert_eq!(report["target"]["versioning"], true, "{place:?}");
+        versioning("Suspended");
+        let (_, report) = verify::run(&site, &["--level", "lock"]);
+        let finding = changed(&report, "versioning");
+        let detail = finding["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("Status=Enabled` to `") && detail.contains("Suspended"),
+            "{place:?}: {detail}"
+        );
+        assert_eq!(finding["severity"], "high", "{place:?}");
+        assert_eq!(report["target"]["versioning"], false, "{place:?}");
+    }
+}
+
+#[test]
+fn a_vault_that_should_have_locks_in_a_bucket_that_cannot_lock_is_told() {
+    for place in Place::S3 {
+        let site = Site::new(place);
+        tree::plain(&site.source());
+        site.backs_up();
+        let bucket = s3::bucket(place, false);
+        let url = format!("s3://{bucket}/main");
+        copy_objects(&site, &bucket);
+        let moved = site.copy_at(place, &url, &bucket);
+        let (output, report) = verify::run(&moved, &["--level", "lock"]);
+        output.exits(3);
+        let codes = verify::codes(&report);
+        for code in ["KH-LOCK-001", "KH-LOCK-010"] {
+            assert!(codes.iter().any(|c| c == code), "{place:?}: {code} is not among {codes:?}");
+        }
+    }
+}
+
+/// Copies a vault as any tool does it: the bytes, and nothing else.
+fn copy_objects(site: &Site, bucket: &str) {
+    for key in site.keys("") {
+        let key = format!("main/{key}");
+        let object = Object { place: site.place, bucket: &site.bucket, key: key.clone() };
+        let bytes = object.get(&object.only_version());
+        Object { place: site.place, bucket, key }.put_as("", &bytes).unwrap();
+    }
+}

@@ -13,7 +13,7 @@ use crate::support::s3::{Object, versions};
 use crate::support::{Place, Site, verify};
 
 /// `keephold prune`, on a machine of its own: the pruner key and the host's public key, nothing else.
-fn prune(site: &Site, arguments: &[&str]) -> Program {
+pub(crate) fn prune(site: &Site, arguments: &[&str]) -> Program {
     let safe = site.path("safe");
     if !safe.join("pruner.key").exists() {
         let export = format!("--export-key={}", safe.join("pruner.key").display());
@@ -29,22 +29,22 @@ fn prune(site: &Site, arguments: &[&str]) -> Program {
 }
 
 /// One file of other bytes, kept for so long; gives the record.
-fn run(site: &Site, number: u8, keep: &str) -> Value {
+pub(crate) fn run(site: &Site, number: u8, keep: &str) -> Value {
     std::fs::write(site.source().join("data"), noise(number)).unwrap();
     site.backup().arg("--keep").arg(keep).run().ok().json()
 }
 
-fn noise(number: u8) -> Vec<u8> {
+pub(crate) fn noise(number: u8) -> Vec<u8> {
     let mut bytes = vec![0; 200_000];
     blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// Long enough for a run; a snapshot that has expired before its run ends is none.
-const BRIEFLY: &str = "15s";
+pub(crate) const BRIEFLY: &str = "15s";
 
 /// Waits until a run has expired.
-fn expires(record: &Value) {
+pub(crate) fn expires(record: &Value) {
     let expires: Timestamp = record["retention"]["expires"].as_str().unwrap().parse().unwrap();
     let left = expires.duration_since(Timestamp::now()).unsigned_abs();
     assert!(left < Duration::from_secs(60), "{left:?}");
@@ -52,7 +52,7 @@ fn expires(record: &Value) {
 }
 
 /// Ends locks that last no more than a day or two, as time would.
-fn time_passes(site: &Site) {
+pub(crate) fn time_passes(site: &Site) {
     let soon = Timestamp::now() + SignedDuration::from_hours(48);
     match site.place {
         Place::Local => end_local(&site.path("vault/.locks"), soon),
@@ -86,7 +86,7 @@ fn end_local(folder: &Path, soon: Timestamp) {
     }
 }
 
-fn objects(report: &Value, kind: &str, fate: &str) -> u64 {
+pub(crate) fn objects(report: &Value, kind: &str, fate: &str) -> u64 {
     report["kinds"][kind][fate]["objects"].as_u64().unwrap_or(0)
 }
 

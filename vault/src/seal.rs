@@ -14,6 +14,8 @@ use crate::limits::ENVELOPE_LEN_MAX;
 
 /// Bytes that sealing adds to a message.
 pub(crate) const TAG_LEN: usize = 16;
+/// Bytes at an object's beginning that tell its kind and its vault.
+pub const BEGINNING_LEN: usize = 8 + 16;
 /// Bytes of a header before the envelope.
 pub(crate) const HEADER_FIXED_LEN: usize = 8 + 16 + 16 + 4;
 
@@ -87,6 +89,21 @@ impl Header {
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&self.envelope);
         Ok(())
+    }
+
+    /// Whether an object's first [`BEGINNING_LEN`] bytes are those of a pack of this vault. They aren't sealed: anyone can
+    /// write them.
+    pub fn begins_pack(vault: VaultId, first: &[u8]) -> bool {
+        Self::begins(ObjectKind::Pack, vault, first)
+    }
+
+    /// The same for an index segment.
+    pub fn begins_segment(vault: VaultId, first: &[u8]) -> bool {
+        Self::begins(ObjectKind::Segment, vault, first)
+    }
+
+    fn begins(kind: ObjectKind, vault: VaultId, first: &[u8]) -> bool {
+        first.strip_prefix(kind.magic()).is_some_and(|rest| rest.starts_with(vault.as_bytes()))
     }
 
     /// Reads the header at the beginning of an object; answers it and its length.

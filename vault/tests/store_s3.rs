@@ -265,13 +265,17 @@ async fn a_credential_that_may_only_add_still_works() {
     assert!(status < 300, "{body}");
     let store = server.open(&bucket, LockPolicy::Compliance);
     let before = ensure_lockable(store.as_ref(), LockPolicy::Compliance).await.unwrap();
-    assert!(before.notes.iter().any(|n| n.contains("not confirmed")), "{before:?}");
+    assert_eq!(before.strength, Strength::Advisory, "{before:?}");
+    assert!(before.notes.iter().any(|n| n.contains("none was read back yet")), "{before:?}");
     let k = key("packs/ab/x");
     let stored = store.put(&k, Bytes::from_static(b"x"), in_hours(1)).await.unwrap();
     assert!(stored.version.is_some());
     let longer = store.extend(&k, stored.version.as_ref(), in_hours(2)).await.unwrap().unwrap();
     assert!(longer.until > stored.lock.unwrap().until);
     let after = store.protection().await.unwrap();
+    // What can't be read back is never called immutable.
+    assert_eq!(after.strength, Strength::Advisory, "{after:?}");
+    assert_eq!(after.asked, Some(LockMode::Compliance));
     assert!(after.notes.iter().any(|n| n.contains("may not read locks")), "{after:?}");
     for error in [
         store.get(&k, None, 9).await.unwrap_err(),

@@ -21,7 +21,7 @@ use keephold_vault::Error as VaultError;
 use keephold_vault::record::{
     Level, Record, RecordKey, Retention, Snapshot, SourceReport, Status, Totals,
 };
-use keephold_vault::store::{LockMode, ObjectKey, Strength};
+use keephold_vault::store::ObjectKey;
 use keephold_vault::tree::TreeRoot;
 use keephold_vault::write::{AtCopy, Copy, Known, RunContext, Settings, Writer, Written};
 use rustix::fs::{FlockOperation, flock};
@@ -193,13 +193,7 @@ impl Runner<'_> {
         let (class, keep) = *decided.as_ref().unwrap_or(&base);
         let expires = started.checked_add(keep)?;
         let evidence_until = started.checked_add(self.evidence)?.max(expires);
-        let mode = match self.vault.protection.strength {
-            Strength::None => None,
-            Strength::Advisory => Some(LockMode::Advisory),
-            Strength::ImmutableFile => Some(LockMode::ImmutableFile),
-            Strength::Governance => Some(LockMode::Governance),
-            Strength::Compliance => Some(LockMode::Compliance),
-        };
+        let mode = self.vault.protection.asked;
         let retention = Retention { class: class.into(), expires, evidence_until, mode };
         Ok((retention, keep, decided.map(drop)))
     }

@@ -1,5 +1,6 @@
 //! What the tests stand on: hosts, vaults, S3 servers, trees, databases.
 
+pub(crate) mod attacked;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod s3;

@@ -103,7 +103,8 @@ def retention(s3, request):
 
 def set_retention(s3, request):
     bypass = {"BypassGovernanceRetention": True} if request.get("bypass") else {}
-    lock = {"Mode": request["mode"], "RetainUntilDate": when(request["until"])}
+    # Without a mode, the lock is taken away.
+    lock = {"Mode": request["mode"], "RetainUntilDate": when(request["until"])} if request["mode"] else {}
     s3.put_object_retention(**named(request), Retention=lock, **bypass)
 
 

@@ -195,6 +195,19 @@ impl Object<'_> {
         self.ask(role, "set_retention", request).map(drop)
     }
 
+    /// Moves the end of a version's lock as another user, with the right to bypass governance; without a mode, takes the
+    /// lock away.
+    pub(crate) fn bypass_as(
+        &self,
+        role: &str,
+        version: &str,
+        mode: &str,
+        until: &str,
+    ) -> Result<(), String> {
+        let request = json!({"version": version, "mode": mode, "until": until, "bypass": true});
+        self.ask(role, "set_retention", request).map(drop)
+    }
+
     /// Tries to read a version as another user.
     pub(crate) fn get_as(&self, role: &str, version: &str) -> Result<(), String> {
         self.ask(role, "get", json!({"version": version})).map(drop)

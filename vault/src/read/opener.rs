@@ -76,6 +76,11 @@ impl Opener {
         self.identities.is_some()
     }
 
+    /// The vault's secret, as far as it is known yet.
+    pub(crate) fn secret(&self) -> Option<VaultSecret> {
+        self.state().secret.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +126,7 @@ impl Opener {
     /// [`Error::WrongIdentity`], [`Error::OtherVault`], [`Error::Damaged`], [`Error::NewerFormat`].
     pub fn record(&self, sealed: &SealedRecord, vault: &Fingerprint) -> Result<RunRecord, Error> {
         let what = format!("record {}", sealed.key);
-        let known = self.state().secret.clone();
+        let known = self.secret();
         let opened = known.map(|secret| (sealed.open(self.vault, &secret), secret));
         let (record, secret) = match opened {
             Some((Ok(record), secret)) => (record, secret),

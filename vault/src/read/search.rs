@@ -1,17 +1,31 @@
 //! Finding one entry, and what lies directly in a folder, in as few nodes as can be.
 
 use crate::error::Error;
+use crate::read::versions::concerns_object;
 use crate::read::{EntryStream, Selection, SnapshotReader};
-use crate::tree::{Entry, EntryKind, Node, TreePath};
+use crate::tree::{Child, Entry, EntryKind, Node, TreePath};
 
 /// Finds the entry at `path`: one node a level is read. On the way it is seen how far on in the snapshot it lies, and so
 /// perhaps its data in the index.
+///
+/// Who restores it needs its folder's entry as well. Where that is in the leaf before, both leaves are read at once: they mostly
+/// lie side by side, in one frame or the next, so that it takes no request of its own.
 pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Option<Entry>, Error> {
     let root = reader.root();
     let (mut name, mut level) = ((root.id, root.length), root.depth);
+    let mut before = None;
     let (mut entries_before, mut bytes_before) = (0u64, 0u64);
     loop {
-        match reader.nodes(&[name], level).await?.pop() {
+        let read = match before {
+            // It may be damaged, and isn't what is looked for.
+            Some(before) => match reader.nodes(&[before, name], level).await {
+                Ok(nodes) => nodes,
+                Err(error) if concerns_object(&error) => reader.nodes(&[name], level).await?,
+                Err(error) => return Err(error),
+            },
+            None => reader.nodes(&[name], level).await?,
+        };
+        match read.into_iter().next_back() {
             Some(Node::Leaf(entries)) => {
                 reader.expect(entries_before, bytes_before);
                 return Ok(entries.into_iter().find(|entry| entry.path == *path));
@@ -26,6 +40,12 @@ pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Opt
                     entries_before = entries_before.saturating_add(passed.entries);
                     bytes_before = bytes_before.saturating_add(passed.bytes);
                 }
+                let holds_folder = |last: &&Child| {
+                    let within = |folder: TreePath| last.first <= folder && folder < child.first;
+                    level == 1 && path.parent().is_some_and(within)
+                };
+                let last = passed.last().filter(holds_folder);
+                before = last.map(|last| (last.id, last.length));
                 name = (child.id, child.length);
                 // `nodes` lets an inner node stand only above level 0.
                 level = level.saturating_sub(1);

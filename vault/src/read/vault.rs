@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use crate::config::VaultConfig;
 use crate::error::Error;
-use crate::ids::{Fingerprint, PackId, VaultId};
+use crate::ids::{Fingerprint, PackId, SegmentId, VaultId};
+use crate::index::OpenSegment;
+use crate::keys::VaultSecret;
 use crate::limits::{CONFIG_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX};
 use crate::pack::check_name;
 use crate::read::notes::{Note, NoteKind, Notes};
@@ -185,6 +187,34 @@ impl Vault {
         let run = super::blocking(move || opener.record(&sealed, &fingerprint)).await??;
         self.check_secret(&run)?;
         Ok(run)
+    }
+
+    /// Opens an index segment whose whole bytes are at hand, whichever run wrote it. Who lacks the vault's secret can't make
+    /// one that opens. Call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::OtherVault`] if it was made with another secret than this vault's; as [`Opener::keys`] as
+    /// long as the opener doesn't know the secret.
+    pub fn open_segment(
+        &self,
+        id: &SegmentId,
+        bytes: &[u8],
+        opener: &Opener,
+    ) -> Result<OpenSegment, Error> {
+        let is_ours = |secret: &VaultSecret| self.config.check_secret(secret).is_ok();
+        let secret = match opener.secret().filter(is_ours) {
+            Some(secret) => secret,
+            None => {
+                let header = OpenSegment::header(id, bytes)?;
+                let secret = opener.keys(&header.envelope, &format!("index segment {id}"))?.secret;
+                Some(secret).filter(is_ours).ok_or_else(|| Error::OtherVault {
+                    what: format!("index segment {id}"),
+                    found: "made with another secret".into(),
+                    expected: format!("vault {}", self.config.id),
+                })?
+            }
+        };
+        OpenSegment::open_whole(id, self.id(), &secret, bytes)
     }
 
     pub(crate) fn check_secret(&self, run: &RunRecord) -> Result<(), Error> {

@@ -61,6 +61,8 @@ pub enum Strength {
 pub struct Protection {
     /// The strength of the locks that writes now get.
     pub strength: Strength,
+    /// The mode that writes ask for: what they have where the target keeps its word. `None` where none is to be had.
+    pub asked: Option<LockMode>,
     /// Whether the target keeps versions, if it told.
     pub versioning: Option<bool>,
     /// Whether Object Lock is enabled on the bucket, if it told.

@@ -423,6 +423,7 @@ impl Store for MemoryStore {
     async fn protection(&self) -> Result<Protection, StoreError> {
         Ok(Protection {
             strength: Strength::Compliance,
+            asked: Some(LockMode::Compliance),
             versioning: Some(true),
             object_lock: Some(true),
             default_retention: None,

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::ids::ContentHash;
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 use crate::pack::BlobKind;
+use crate::write::life::Life;
 use crate::write::pipeline::Writer;
 
 /// List blobs are cut after an extent that says so itself, between these lengths in bytes.
@@ -80,6 +81,7 @@ impl ContentWriter {
 /// As [`ContentWriter`], of bytes that another thread hashes meanwhile.
 #[derive(Debug, Default)]
 pub struct ContentChunks {
+    life: Life,
     gathered: Vec<u8>,
     list: ExtentList,
     size: u64,
@@ -88,6 +90,11 @@ pub struct ContentChunks {
 }
 
 impl ContentChunks {
+    /// Begins a content that is expected to be needed for so long.
+    pub fn new(life: Life) -> Self {
+        Self { life, ..Self::default() }
+    }
+
     /// Adds bytes.
     ///
     /// # Errors
@@ -129,7 +136,7 @@ impl ContentChunks {
         while self.gathered.len() - at >= keep {
             let n = writer.chunker().cut(&self.gathered[at..]);
             let chunk = &self.gathered[at..at + n];
-            let id = writer.add(BlobKind::Data, chunk)?;
+            let id = writer.add_chunk(self.life, chunk)?;
             self.list.add(writer, Extent::Blob { id, length: length_of(chunk) })?;
             at += n;
         }

@@ -2,6 +2,7 @@
 
 use crate::limits::{FRAME_RAW_TARGET, SMALL_FRAME_TARGET};
 use crate::pack::BlobKind;
+use crate::write::life::Life;
 
 /// Tree and list frames are smaller than data frames: whoever looks one path up reads one of them.
 const NODE_FRAME_TARGET: usize = 256 * 1024;
@@ -19,9 +20,9 @@ const FRAME_SHARE: u64 = 16;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Group {
     /// Small files, each a blob.
-    Small,
+    Small(Life),
     /// Chunks of long files and streams.
-    Stream,
+    Stream(Life),
     /// What is new in a stream that mostly repeats an earlier one.
     Scattered,
     /// Leaves of the tree.
@@ -32,13 +33,33 @@ pub(super) enum Group {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Small, Self::Stream, Self::Scattered, Self::Leaves, Self::Inner, Self::Lists];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Small(Life::Passing),
+        Self::Small(Life::Lasting),
+        Self::Stream(Life::Passing),
+        Self::Stream(Life::Lasting),
+        Self::Scattered,
+        Self::Leaves,
+        Self::Inner,
+        Self::Lists,
+    ];
+
+    /// Its place among [all](Self::ALL).
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Small(life) => life as usize,
+            Self::Stream(life) => 2 + life as usize,
+            Self::Scattered => 4,
+            Self::Leaves => 5,
+            Self::Inner => 6,
+            Self::Lists => 7,
+        }
+    }
 
     /// Where a blob goes, unless more is known about it.
     pub(super) fn of(kind: BlobKind, bytes: &[u8]) -> Self {
         match kind {
-            BlobKind::Data => Self::Stream,
+            BlobKind::Data => Self::Stream(Life::Passing),
             BlobKind::Tree if crate::tree::is_inner(bytes) => Self::Inner,
             BlobKind::Tree => Self::Leaves,
             BlobKind::List => Self::Lists,
@@ -47,22 +68,43 @@ impl Group {
 
     pub(super) fn kind(self) -> BlobKind {
         match self {
-            Self::Small | Self::Stream | Self::Scattered => BlobKind::Data,
+            Self::Small(_) | Self::Stream(_) | Self::Scattered => BlobKind::Data,
             Self::Leaves | Self::Inner => BlobKind::Tree,
             Self::Lists => BlobKind::List,
+        }
+    }
+
+    /// How long its data is expected to be needed; nodes and lists are needed as long as anything is.
+    pub(super) fn life(self) -> Life {
+        match self {
+            Self::Small(life) | Self::Stream(life) => life,
+            Self::Scattered => Life::Passing,
+            Self::Leaves | Self::Inner | Self::Lists => Life::Lasting,
         }
     }
 
     /// From how many bytes on a frame is closed, in a run that has stored `stored` bytes.
     pub(super) fn target(self, stored: u64) -> usize {
         match self {
-            Self::Small => usize::try_from(stored / FRAME_SHARE)
+            Self::Small(_) => usize::try_from(stored / FRAME_SHARE)
                 .unwrap_or(usize::MAX)
                 .clamp(FRAME_RAW_TARGET, SMALL_FRAME_TARGET),
-            Self::Stream => FRAME_RAW_TARGET,
+            Self::Stream(_) => FRAME_RAW_TARGET,
             Self::Scattered => SCATTERED_FRAME_TARGET,
             Self::Inner => INNER_FRAME_TARGET,
             Self::Leaves | Self::Lists => NODE_FRAME_TARGET,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_place_of_its_own() {
+        for (n, group) in Group::ALL.into_iter().enumerate() {
+            assert_eq!(group.index(), n, "{group:?}");
         }
     }
 }

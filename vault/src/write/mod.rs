@@ -16,6 +16,7 @@ mod group;
 mod journal;
 mod known;
 mod lanes;
+mod life;
 pub mod measure;
 mod packer;
 mod pipeline;
@@ -41,6 +42,7 @@ pub use content::{ContentChunks, ContentHasher, ContentWriter};
 pub use copy::{Copy, CopySettings, CopyStatus};
 pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
+pub use life::Life;
 pub use pipeline::{Progress, Trace, Writer, Written};
 pub use small::{Named, SmallFiles, SpareBuffers};
 

@@ -18,12 +18,13 @@ use crate::error::Error;
 use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
 use crate::limits::SEGMENT_BLOBS_MAX;
-use crate::pack::{BlobKind, PackBuilder};
+use crate::pack::{BlobKind, PACK_BLOBS, PackBuilder};
 use crate::store::ObjectKey;
 use crate::write::RunContext;
 use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
+use crate::write::life::Life;
 use crate::write::pipeline::{Indexed, Progress};
 use crate::write::stages::{Failure, Frame, fail};
 
@@ -37,6 +38,10 @@ const SMALL_SEGMENT_BLOBS: usize = 1 << 15;
 /// A pack of nodes and lists is closed once its frames reach this many bytes. Less than a pack of data, since it is
 /// held beside one.
 const NODES_TARGET: usize = 4 << 20;
+/// Data of one expected life gets a pack of its own once there are so many bytes or blobs of it. Less is better off in one
+/// pack with the rest: a further object costs a request for each lock, and what it holds too long isn't much.
+const APART_MIN: usize = 4 << 20;
+const APART_BLOBS: usize = PACK_BLOBS / 4;
 
 /// The stage that fills packs, sends them off, and indexes what was stored.
 pub(super) struct Packer {
@@ -57,6 +62,14 @@ pub(super) struct Packer {
     progress: Arc<Progress>,
 }
 
+/// Data of one expected life, on its way into a pack.
+#[derive(Default)]
+struct Filling {
+    pack: Option<PackBuilder>,
+    /// What waits until there is enough for a pack of its own; at the end of a run it joins another.
+    waiting: Vec<Frame>,
+}
+
 /// What a pack holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shelf {
@@ -71,6 +84,14 @@ struct Uploaded {
     note: Note,
     at_copies: Vec<At>,
     buffer: Option<Vec<u8>>,
+}
+
+fn length(frames: &[Frame]) -> usize {
+    frames.iter().map(|frame| frame.data.len()).sum()
+}
+
+fn blobs(frames: &[Frame]) -> usize {
+    frames.iter().map(|frame| frame.blobs.len()).sum()
 }
 
 impl Packer {
@@ -123,41 +144,23 @@ impl Packer {
     }
 
     fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
-        let mut pack = None;
-        let (mut blobs, mut nodes_sent) = (0, false);
+        let mut fillings: [Filling; Life::ALL.len()] = Default::default();
+        let (mut all, mut nodes_sent) = (0, false);
         while let Ok(frame) = frames.recv() {
-            blobs += frame.blobs.len();
+            all += frame.blobs.len();
             if frame.kind != BlobKind::Data {
                 self.nodes.push(frame);
-                if self.nodes_len() >= NODES_TARGET {
+                if length(&self.nodes) >= NODES_TARGET {
                     self.upload_nodes()?;
                     nodes_sent = true;
                 }
                 continue;
             }
-            let mut open = match pack.take() {
-                Some(open) => open,
-                None => self.open_pack()?,
-            };
-            open.add(frame.kind, &frame.data, frame.blobs)?;
-            if open.is_full() {
-                self.upload(open, Shelf::Data)?;
-            } else {
-                pack = Some(open);
-            }
+            self.fill(&mut fillings[frame.life as usize], frame)?;
         }
-        let small = blobs <= SMALL_SEGMENT_BLOBS;
-        if small
-            && !nodes_sent
-            && let Some(open) = &mut pack
-        {
-            for frame in self.nodes.drain(..) {
-                open.add(frame.kind, &frame.data, frame.blobs)?;
-            }
-        }
-        if let Some(open) = pack {
-            self.upload(open, Shelf::Data)?;
-        }
+        let small = all <= SMALL_SEGMENT_BLOBS;
+        let nodes = if small && !nodes_sent { std::mem::take(&mut self.nodes) } else { Vec::new() };
+        self.finish_packs(fillings, nodes)?;
         if !self.nodes.is_empty() {
             self.upload_nodes()?;
         }
@@ -170,8 +173,53 @@ impl Packer {
         self.store_nodes_segment()
     }
 
-    fn nodes_len(&self) -> usize {
-        self.nodes.iter().map(|frame| frame.data.len()).sum()
+    /// Puts a frame of data to those of its life.
+    fn fill(&mut self, filling: &mut Filling, frame: Frame) -> Result<(), Error> {
+        filling.waiting.push(frame);
+        let enough =
+            length(&filling.waiting) >= APART_MIN || blobs(&filling.waiting) >= APART_BLOBS;
+        if filling.pack.is_some() || enough {
+            for frame in std::mem::take(&mut filling.waiting) {
+                self.add(&mut filling.pack, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a frame of data to a pack, which is begun before and sent off afterwards if it is time.
+    fn add(&mut self, pack: &mut Option<PackBuilder>, frame: Frame) -> Result<(), Error> {
+        let mut open = match pack.take() {
+            Some(open) => open,
+            None => self.open_pack()?,
+        };
+        open.add(frame.kind, &frame.data, frame.blobs)?;
+        if open.is_full() {
+            self.upload(open, Shelf::Data)?;
+        } else {
+            *pack = Some(open);
+        }
+        Ok(())
+    }
+
+    /// Sends off the last packs of data. What isn't enough for a pack of its own joins another, whatever its life, and so
+    /// do the nodes of a small run.
+    fn finish_packs(
+        &mut self,
+        fillings: [Filling; Life::ALL.len()],
+        nodes: Vec<Frame>,
+    ) -> Result<(), Error> {
+        let mut joint = None;
+        let mut left = Vec::new();
+        for Filling { pack, waiting } in fillings {
+            left.extend(waiting);
+            if let Some(whole) = pack.and_then(|pack| joint.replace(pack)) {
+                self.upload(whole, Shelf::Data)?;
+            }
+        }
+        for frame in left.into_iter().chain(nodes) {
+            self.add(&mut joint, frame)?;
+        }
+        joint.map_or(Ok(()), |pack| self.upload(pack, Shelf::Data))
     }
 
     fn upload_nodes(&mut self) -> Result<(), Error> {

@@ -21,6 +21,7 @@ use crate::write::content::length_of;
 use crate::write::group::Group;
 use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
+use crate::write::life::Life;
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::recover::recover;
 use crate::write::small::SpareBuffers;
@@ -204,13 +205,23 @@ impl Writer {
         &mut self.known
     }
 
-    /// Stores a blob unless the vault holds it; answers its id.
+    /// Stores a blob unless the vault holds it; answers its id. How long data will be needed is taken for unknown.
     ///
     /// # Errors
     /// The first failure of any stage.
     pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
         let id = self.namer.name(kind, bytes);
         self.add_named(Group::of(kind, bytes), id, bytes)?;
+        Ok(id)
+    }
+
+    /// Stores a piece of a long file or stream unless the vault holds it; answers its id.
+    ///
+    /// # Errors
+    /// The first failure of any stage.
+    pub(super) fn add_chunk(&mut self, life: Life, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = self.namer.name(BlobKind::Data, bytes);
+        self.add_named(Group::Stream(life), id, bytes)?;
         Ok(id)
     }
 
@@ -285,7 +296,7 @@ impl Writer {
 
     /// The frame of a group that is being filled.
     pub(super) fn draft(&mut self, group: Group) -> &mut Draft {
-        &mut self.drafts[group as usize]
+        &mut self.drafts[group.index()]
     }
 
     /// How long frames of a group should be by now, in bytes.
@@ -366,6 +377,7 @@ impl Writer {
         let draft = self.draft(group);
         let frame = Frame {
             kind: group.kind(),
+            life: group.life(),
             data: std::mem::replace(&mut draft.data, fresh),
             blobs: std::mem::take(&mut draft.blobs),
         };

@@ -11,11 +11,16 @@ use crate::limits::FRAME_RAW_MAX;
 use crate::pack::BlobKind;
 use crate::write::content::length_of;
 use crate::write::group::Group;
+use crate::write::life::Life;
 use crate::write::pipeline::{Draft, FRAME_BLOBS, Writer};
 
 /// Small files that follow one another in the snapshot, each one blob.
 #[derive(Debug, Default)]
-pub struct SmallFiles {
+pub struct SmallFiles([Files; Life::ALL.len()]);
+
+/// Those that are expected to be needed for as long.
+#[derive(Debug, Default)]
+struct Files {
     /// All their bytes, in order.
     bytes: Vec<u8>,
     files: Vec<SmallFile>,
@@ -33,41 +38,45 @@ struct SmallFile {
 
 /// One of [`SmallFiles`], named.
 #[derive(Debug, Clone, Copy)]
-pub struct Named(usize);
+pub struct Named(Life, usize);
 
 impl SmallFiles {
-    /// Will put files into `buffer`, of which only the room is used.
-    pub fn new(mut buffer: Vec<u8>) -> Self {
+    /// Makes room for `bytes` of files that are expected to be needed for so long, in `buffer`, of which only the room is used.
+    /// It is to be called before any of them are put there.
+    pub fn make_room(&mut self, life: Life, bytes: u64, mut buffer: Vec<u8>) {
         buffer.clear();
-        Self { bytes: buffer, files: Vec::new(), named: 0 }
+        buffer.reserve(usize::try_from(bytes).unwrap_or_default());
+        self.0[life as usize] = Files { bytes: buffer, ..Files::default() };
     }
 
     /// How many bytes of small files should be handed over together, in bytes, by a run that has handed over `before`.
     pub fn target(before: u64) -> usize {
-        Group::Small.target(before)
+        Group::Small(Life::Lasting).target(before)
     }
 
-    /// The next file's bytes, up to [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX), are to be put at the end of this.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// The bytes of the next file that is expected to be needed for so long, up to
+    /// [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX), are to be put at the end of this.
+    pub fn buffer(&mut self, life: Life) -> &mut Vec<u8> {
+        &mut self.0[life as usize].bytes
     }
 
-    /// Names what was put into the buffer since as one file.
-    pub fn name(&mut self, namer: &BlobNamer) -> Named {
-        let bytes = self.bytes.get(self.named..).unwrap_or_default();
+    /// Names what was put into that buffer since as one file.
+    pub fn name(&mut self, life: Life, namer: &BlobNamer) -> Named {
+        let these = &mut self.0[life as usize];
+        let bytes = these.bytes.get(these.named..).unwrap_or_default();
         let file = SmallFile {
             id: namer.name(BlobKind::Data, bytes),
             length: length_of(bytes),
             new: false,
         };
-        self.named = self.bytes.len();
-        self.files.push(file);
-        Named(self.files.len() - 1)
+        these.named = these.bytes.len();
+        these.files.push(file);
+        Named(life, these.files.len() - 1)
     }
 
     /// The length in bytes of a file that was named here.
     pub fn size(&self, named: Named) -> u64 {
-        self.files.get(named.0).map_or(0, |file| u64::from(file.length))
+        self.0[named.0 as usize].files.get(named.1).map_or(0, |file| u64::from(file.length))
     }
 }
 
@@ -88,14 +97,15 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage; [`Error::Stopped`] if it isn't one of `files`.
     pub fn add_small(&mut self, files: &mut SmallFiles, named: Named) -> Result<Content, Error> {
-        let Some(file) = files.files.get_mut(named.0) else {
+        let Named(life, number) = named;
+        let Some(file) = files.0[life as usize].files.get_mut(number) else {
             return Err(Error::Stopped("a small file is among others than it was named in".into()));
         };
         let SmallFile { id, length, .. } = *file;
         let mut extents = Vec::new();
         // An empty file has no blob.
         if length > 0 {
-            file.new |= self.lacks(Group::Small, &id, length)?;
+            file.new |= self.lacks(Group::Small(life), &id, length)?;
             extents.push(Extent::Blob { id, length });
         }
         Ok(Content { size: length.into(), hash: None, extents: Extents::Inline(extents) })
@@ -106,28 +116,35 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage.
     pub fn store_small(&mut self, files: SmallFiles) -> Result<(), Error> {
-        let SmallFiles { mut bytes, files, .. } = files;
+        let by_life = Life::ALL.into_iter().zip(files.0);
+        by_life
+            .filter(|(_, these)| !these.files.is_empty())
+            .try_for_each(|(life, these)| self.store_files(Group::Small(life), these))
+    }
+
+    fn store_files(&mut self, group: Group, files: Files) -> Result<(), Error> {
+        let Files { mut bytes, files, .. } = files;
         let whole = files.iter().all(|file| file.new || file.length == 0)
             && bytes.len() <= FRAME_RAW_MAX as usize
             && files.len() <= FRAME_BLOBS;
         // A frame that is about full goes first: then nothing of these need be added to it.
-        if whole && self.about_full(Group::Small) {
-            self.send(Group::Small)?;
+        if whole && self.about_full(group) {
+            self.send(group)?;
         }
-        let draft = self.draft(Group::Small);
+        let draft = self.draft(group);
         if whole && draft.blobs.is_empty() {
             std::mem::swap(&mut draft.data, &mut bytes);
             let new = files.iter().filter(|file| file.new);
             draft.blobs.extend(new.map(|file| (file.id, file.length)));
-            if self.about_full(Group::Small) {
-                self.send(Group::Small)?;
+            if self.about_full(group) {
+                self.send(group)?;
             }
         } else {
             let mut rest = bytes.as_slice();
             for file in files {
                 let (blob, after) = rest.split_at(rest.len().min(file.length as usize));
                 if file.new {
-                    self.put(Group::Small, file.id, blob)?;
+                    self.put(group, file.id, blob)?;
                 }
                 rest = after;
             }

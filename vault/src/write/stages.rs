@@ -9,10 +9,12 @@ use crate::error::Error;
 use crate::frame::Compressor;
 use crate::ids::BlobId;
 use crate::pack::BlobKind;
+use crate::write::life::Life;
 
 /// A frame on its way to the compressors, and from them to the packer.
 pub(super) struct Frame {
     pub(super) kind: BlobKind,
+    pub(super) life: Life,
     pub(super) data: Vec<u8>,
     pub(super) blobs: Vec<(BlobId, u32)>,
 }

@@ -6,6 +6,7 @@ mod copies;
 mod delta;
 mod draining;
 mod failing;
+mod lives;
 mod many;
 
 use std::collections::HashMap;

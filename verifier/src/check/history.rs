@@ -1,12 +1,12 @@
 //! The records of all runs, read again: which there are, whether they are what their names say, whose they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt;
 use jiff::Timestamp;
 use keephold_vault::Error;
-use keephold_vault::ids::RecordHash;
+use keephold_vault::ids::{RecordHash, SegmentId};
 use keephold_vault::read::{FoundRecord, RecordScope, RunRecord};
 use keephold_vault::record::{
     JobKind, Level, Record, Retention, SegmentRef, SourceReport, Status, Totals,
@@ -59,6 +59,8 @@ pub(super) struct History {
     pub(super) runs: Vec<Run>,
     /// By number of the run in `runs`.
     pub(super) segments: Vec<(u32, Vec<SegmentRef>)>,
+    /// Segments that expired runs needed, as believed records say.
+    pub(super) expired_segments: HashSet<SegmentId>,
 }
 
 impl Run {
@@ -172,20 +174,24 @@ impl History {
         Ok(history)
     }
 
-    /// Keeps the segments that a run needs, unless it has expired.
+    /// Keeps the segments that a run needs; of one that has expired, only their names.
     fn need(
         &mut self,
         number: usize,
         segments: Option<Vec<SegmentRef>>,
         now: Timestamp,
     ) -> Result<()> {
-        let facts = self.runs.get(number).and_then(|run| run.facts.as_ref().ok());
-        if let Some(segments) = segments
-            && facts.is_some_and(|facts| facts.retention.expires > now)
-        {
+        let run = self.runs.get(number);
+        let (Some(segments), Some(Ok(facts))) = (segments, run.map(|run| run.facts.as_ref()))
+        else {
+            return Ok(());
+        };
+        if facts.retention.expires > now {
             let number =
                 u32::try_from(number).context("there are more records than can be numbered")?;
             self.segments.push((number, segments));
+        } else if matches!(facts.believed, Believed::Yes(_)) {
+            self.expired_segments.extend(segments.iter().map(|segment| segment.id));
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use super::needed::{Needed, Pack};
 use super::object::{Kind, Object, demand, is_known_form};
 use super::presence::Presence;
 use super::previous::Previous;
+use super::unneeded::Leftovers;
 use crate::report::catalogue as code;
 use crate::report::model::{Integrity, Level, LevelResult, Objects, OffsiteCopy};
 
@@ -72,10 +73,11 @@ pub(super) async fn check(
     let mut locking = Locking::new(context, history, &needed);
     let mut copies = Copies::open(context, history, &needed, previous).await?;
     let mut reading = Reading::new(context);
+    let mut leftovers = Leftovers::new(context, history);
     let mut inventory = Inventory::new(context, history, needed);
     loop {
         context.stop.check()?;
-        let batch = match inventory.batch(findings).await {
+        let batch = match inventory.batch(&mut leftovers, findings).await {
             Ok(Some(batch)) => batch,
             Ok(None) => break,
             Err(error) => {
@@ -98,6 +100,10 @@ pub(super) async fn check(
     };
     stored.levels.push(presence.level(inventory.failed.as_ref()));
     stored.objects = presence.objects();
+    stored.objects.unneeded = match inventory.failed {
+        None => leftovers.tell(presence.packs(), inventory.needed().unread, findings),
+        Some(_) => None,
+    };
     if depth.holds(Level::Lock) {
         stored.levels.push(locking.level(context, history, previous, findings).await?);
         locking.count(&mut stored.objects);
@@ -226,14 +232,23 @@ impl<'a> Inventory<'a> {
     }
 
     /// The next objects; `None` at the end.
-    async fn batch(&mut self, findings: &mut Findings) -> Result<Option<Vec<Object>>> {
+    async fn batch(
+        &mut self,
+        leftovers: &mut Leftovers<'_>,
+        findings: &mut Findings,
+    ) -> Result<Option<Vec<Object>>> {
         let mut batch = Vec::new();
         while batch.len() < BATCH {
             let Some((key, versions)) = self.group().await else {
+                leftovers.look(&mut self.needed.packs).await?;
                 self.finish(&mut batch)?;
                 break;
             };
             if let Some(id) = key.as_pack() {
+                if self.next_shard == 0 {
+                    // Segments are listed before packs, and say what the packs are.
+                    leftovers.look(&mut self.needed.packs).await?;
+                }
                 let shard = u16::from(id.as_bytes()[0]);
                 if shard + 1 < self.next_shard {
                     self.fail(
@@ -244,11 +259,20 @@ impl<'a> Inventory<'a> {
                 while self.next_shard <= shard {
                     self.next_part(&mut batch)?;
                 }
-                if let Some(pack) = self.packs.remove(&id) {
-                    batch.push(self.pack(pack, Some(versions)));
+                match self.packs.remove(&id) {
+                    Some(pack) if pack.is_needed() => {
+                        batch.push(self.pack(pack, Some(versions)));
+                    }
+                    described => {
+                        leftovers.pack(key, &versions, described.is_some());
+                        leftovers.look_if_many(&mut self.needed.packs).await?;
+                    }
                 }
             } else if let Some(object) = self.singles.remove(&key) {
                 batch.push(Object { versions: Some(versions), ..object });
+            } else if let Some(id) = key.as_segment() {
+                leftovers.segment(key, id, &versions);
+                leftovers.look_if_many(&mut self.needed.packs).await?;
             } else if !is_known_form(&key) {
                 let summary = "Nothing of Keephold is named like this.".to_owned();
                 let size = versions.first().map_or(0, |version| version.size);
@@ -308,7 +332,8 @@ impl<'a> Inventory<'a> {
 
     /// Ends a part: what is left of it wasn't listed. Then the next one.
     fn next_part(&mut self, batch: &mut Vec<Object>) -> Result<()> {
-        for (_, pack) in std::mem::take(&mut self.packs) {
+        for (_, pack) in std::mem::take(&mut self.packs).into_iter().filter(|(_, p)| p.is_needed())
+        {
             batch.push(self.pack(pack, self.unlisted()));
         }
         if let Ok(shard) = u8::try_from(self.next_shard) {

@@ -251,7 +251,7 @@ impl Locking {
         }
         self.target(context, &url, findings);
         self.far.tell(&url, findings);
-        self.shortened(history, previous, findings);
+        self.shortened(context, history, previous, findings);
         self.soon(context, history, findings);
         self.runs_out(context, history, findings);
         let (state, reason) = match &self.failed {

@@ -34,6 +34,7 @@ mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod unneeded;
 
 pub(crate) use assemble::{signer, tool};
 pub use progress::Progress;

@@ -65,14 +65,26 @@ impl Segment {
     }
 }
 
-/// A pack that is needed.
+/// A pack that is needed, or that a segment is known to describe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pack {
     pub(super) id: PackId,
     pub(super) size: u32,
     pub(super) version: Option<VersionId>,
-    /// Where it is described.
+    /// Where it is described, as far as it is needed; nothing if no unexpired run needs it.
     pub(super) places: Vec<Place>,
+}
+
+impl Pack {
+    /// One that no unexpired run needs.
+    pub(super) fn unneeded(id: PackId) -> Self {
+        Self { id, size: 0, version: None, places: Vec::new() }
+    }
+
+    /// Whether an unexpired run needs it.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.places.is_empty()
+    }
 }
 
 /// What a segment says of a pack.
@@ -193,7 +205,7 @@ impl Needed {
         Ok(())
     }
 
-    /// The packs of a segment that any run needs.
+    /// The packs of a segment, with their places if any run needs them.
     async fn packs_of(&self, context: &Context<'_>, number: usize) -> Result<Vec<Pack>, Error> {
         let segment = &self.segments[number];
         let (bytes, opened) = open(context, segment).await?;
@@ -213,16 +225,15 @@ impl Needed {
             let mut packs = Vec::new();
             for (at, row) in opened.pack_rows(&bytes)?.into_iter().enumerate() {
                 let at = u32::try_from(at).unwrap_or(u32::MAX);
-                if users.iter().any(|used| used.contains(at)) {
-                    let claims = claims.get(at as usize).copied().unwrap_or_default();
-                    let place = Place { segment: number, number: at, claims };
-                    packs.push(Pack {
-                        id: row.id,
-                        size: row.size,
-                        version: row.version,
-                        places: vec![place],
-                    });
-                }
+                let needed = users.iter().any(|used| used.contains(at));
+                let claims = claims.get(at as usize).copied().unwrap_or_default();
+                let place = needed.then_some(Place { segment: number, number: at, claims });
+                packs.push(Pack {
+                    id: row.id,
+                    size: row.size,
+                    version: row.version,
+                    places: place.into_iter().collect(),
+                });
             }
             Ok(packs)
         })
@@ -249,7 +260,7 @@ impl Needed {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Local {
@@ -297,7 +308,7 @@ impl Shards {
         Self { scratch: scratch.to_owned(), memory, held: 0, held_max: HELD_MAX, files: None }
     }
 
-    fn push(&mut self, pack: Pack) -> Result<()> {
+    pub(super) fn push(&mut self, pack: Pack) -> Result<()> {
         self.memory[usize::from(pack.id.as_bytes()[0])].push(pack);
         self.held += 1;
         if self.held >= self.held_max { self.spill() } else { Ok(()) }
@@ -338,11 +349,11 @@ impl Shards {
     pub(super) fn take(&mut self, shard: u8) -> Result<BTreeMap<PackId, Pack>> {
         let mut packs: BTreeMap<PackId, Pack> = BTreeMap::new();
         let mut add = |pack: Pack| match packs.get_mut(&pack.id) {
-            Some(known) => {
+            Some(known) if known.is_needed() => {
                 known.version = known.version.take().or(pack.version);
                 known.places.extend(pack.places);
             }
-            None => {
+            _ => {
                 packs.insert(pack.id, pack);
             }
         };

@@ -28,7 +28,6 @@ pub(super) struct Ingest<'a> {
     pub(super) list: unchanged::Writer,
     pub(super) tree: TreeWriter,
     pub(super) buffers: Buffers,
-    pub(super) now_s: i64,
 }
 
 impl Ingest<'_> {
@@ -115,7 +114,7 @@ impl Ingest<'_> {
     ) -> Result<()> {
         let entry = Entry { path: walked.path.clone(), kind, meta };
         self.tree.add(&entry, self.writer, self.counters)?;
-        self.list.add_read(walked, &entry, blobs, self.now_s)
+        self.list.add_read(walked, &entry, blobs, self.reader.age.now_s)
     }
 
     pub(super) fn changed(&mut self, path: &TreePath) {

@@ -73,7 +73,7 @@ impl Ingest<'_> {
         let (meta, problems) = self.reader.meta.read_open(walked, file.stat(), file.fd());
         problems.iter().for_each(|p| self.problem(p));
         let before = self.writer.traced();
-        let mut content = ContentChunks::default();
+        let mut content = ContentChunks::new(self.reader.age.life(walked));
         let long = file.stat().size >= AHEAD_MIN;
         let pieces = Pieces { file, hasher: ContentHasher::default() };
         let (Pieces { file, hasher }, read) = if long {

@@ -30,7 +30,7 @@ use crate::unchanged;
 
 use ingest::Ingest;
 use large::Buffers;
-use plan::{Queues, plan};
+use plan::{Age, Queues, plan};
 use read::Reader;
 
 /// How many batches are read ahead beside those that readers are at.
@@ -83,15 +83,16 @@ pub(crate) fn backup(
     let (ingest_in, batches) = bounded(readers + BATCHES_AHEAD);
     let (work_in, work) = bounded(readers + BATCHES_AHEAD);
     let names = Names::of_host();
+    let age = Age { now_s: jiff::Timestamp::now().as_second() };
     thread::scope(|scope| {
-        let reader = || Reader::new(base.clone(), names.clone(), writer.namer().clone());
+        let reader = || Reader::new(base.clone(), names.clone(), age, writer.namer().clone());
         for _ in 0..readers {
             let (work, reader, spare) = (work.clone(), reader(), writer.spare_buffers());
             scope.spawn(move || reader.run(&work, &spare));
         }
         drop(work);
         let queues = Queues { work: work_in, ingest: ingest_in };
-        let planner = scope.spawn(move || plan(walk, before, &queues));
+        let planner = scope.spawn(move || plan(walk, before, age, &queues));
         let mut ingest = Ingest {
             reader: reader(),
             writer,
@@ -102,7 +103,6 @@ pub(crate) fn backup(
             list: after,
             tree: TreeWriter::default(),
             buffers: Buffers::default(),
-            now_s: jiff::Timestamp::now().as_second(),
         };
         let result = ingest.run(&batches);
         // Whoever still plans or reads ends once nobody takes what they have.

@@ -10,7 +10,7 @@ use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::tree::{EntryKind, Metadata};
 use keephold_vault::write::{Named, SmallFiles, SpareBuffers};
 
-use super::plan::{Batch, Planned, ReadBatch, Work};
+use super::plan::{Age, Batch, Planned, ReadBatch, Work};
 
 /// What reading an entry gave.
 pub(super) struct Read {
@@ -32,12 +32,13 @@ pub(super) enum Found {
 pub(super) struct Reader {
     pub(super) base: Base,
     pub(super) meta: MetaReader,
+    pub(super) age: Age,
     namer: BlobNamer,
 }
 
 impl Reader {
-    pub(super) fn new(base: Base, names: Names, namer: BlobNamer) -> Self {
-        Self { meta: MetaReader::new(base.clone(), names), base, namer }
+    pub(super) fn new(base: Base, names: Names, age: Age, namer: BlobNamer) -> Self {
+        Self { meta: MetaReader::new(base.clone(), names), base, age, namer }
     }
 
     /// Reads batch after batch.
@@ -50,10 +51,8 @@ impl Reader {
 
     fn batch(&self, batch: Batch, spare: &SpareBuffers) -> ReadBatch {
         let mut files = SmallFiles::default();
-        if batch.bytes > 0 {
-            let mut buffer = spare.take();
-            buffer.reserve(usize::try_from(batch.bytes).unwrap_or_default());
-            files = SmallFiles::new(buffer);
+        for (life, bytes) in batch.sizes.some() {
+            files.make_room(life, bytes, spare.take());
         }
         let read = |step| match step {
             Planned::Read(walked, first, ()) => {
@@ -91,10 +90,11 @@ impl Reader {
     fn file(&self, walked: &Walked, files: &mut SmallFiles) -> Read {
         let bare =
             |found| Read { what: Ok(found), meta: self.meta.bare(walked), problems: Vec::new() };
-        match read_small(&self.base, walked, SMALL_FILE_MAX, files.buffer()) {
+        let life = self.age.life(walked);
+        match read_small(&self.base, walked, SMALL_FILE_MAX, files.buffer(life)) {
             Ok(Some(file)) => {
                 let (meta, problems) = self.meta.read_open(walked, &file.stat, file.fd());
-                let named = files.name(&self.namer);
+                let named = files.name(life, &self.namer);
                 Read { what: Ok(Found::File(named, file.changed.is_some())), meta, problems }
             }
             Ok(None) => bare(Found::Grown),

@@ -105,6 +105,37 @@ fn inner(child: BlobId, length: u32, entries: u64) -> Vec<u8> {
     [vec![1], postcard::to_stdvec(&body).unwrap()].concat()
 }
 
+/// Who restores a file needs its folder's entry too, which may stand in the leaf before.
+#[tokio::test]
+async fn the_leaf_of_a_files_folder_is_read_with_it_and_may_be_missing() {
+    let mut maker = VaultMaker::new().await.unwrap();
+    let content = maker.content(b"text").await.unwrap();
+    let before = maker.tree(&mut ["a", "d"].map(dir)).await.unwrap();
+    // In a pack of its own.
+    rooted(&mut maker, before.clone()).await;
+    let packs = maker.packs();
+    let leaf = maker.tree(&mut [file("d/f", content)]).await.unwrap();
+    let mut node = inner(before.id, before.length, 2);
+    let path_of_second = (0u32, serde_bytes::ByteBuf::from(b"d/f".to_vec()));
+    let second = (path_of_second, leaf.id, leaf.length, 1u64, 4u64);
+    node.extend(postcard::to_stdvec(&second).unwrap());
+    let id = maker.blob(BlobKind::Tree, &node).await.unwrap();
+    let root = TreeRoot { id, length: node.len() as u32, depth: 1, entries: 3, bytes: 4 };
+    let reader = rooted(&mut maker, root.clone()).await;
+    reader.entry(&path("d/f")).await.unwrap();
+    maker.store.take_log();
+    let both = collect(reader.entries(Selection::of([path("d/f")]))).await.unwrap();
+    assert_eq!(both.iter().map(|e| e.path.to_string()).collect::<Vec<_>>(), ["d", "d/f"]);
+    assert_eq!(maker.store.take_log().len(), 0, "all was read on the way down");
+    // Whoever only looks for the file can do without it.
+    for pack in packs {
+        maker.store.lose(&pack);
+    }
+    let reader = rooted(&mut maker, root).await;
+    reader.entry(&path("d/f")).await.unwrap();
+    assert!(collect(reader.entries(Selection::of([path("d/f")]))).await.is_err());
+}
+
 #[tokio::test]
 async fn a_node_that_contains_itself_ends_with_an_error() {
     let mut maker = VaultMaker::new().await.unwrap();

@@ -254,6 +254,7 @@ impl Store for AzureStore {
         let strength = self.proof.strength(self.policy, container.locks, UNLOCKABLE, &mut notes);
         Ok(Protection {
             strength,
+            asked: http::mode_of(self.policy).filter(|_| container.locks != Some(false)),
             versioning: match self.versions.load(Ordering::Relaxed) {
                 // Version-level immutability can't be without versions.
                 0 => container.locks.filter(|locks| *locks),

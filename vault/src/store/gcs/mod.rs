@@ -251,6 +251,7 @@ impl Store for GcsStore {
         let strength = self.proof.strength(self.policy, bucket.locks, UNLOCKABLE, &mut notes);
         Ok(Protection {
             strength,
+            asked: http::mode_of(self.policy).filter(|_| bucket.locks != Some(false)),
             versioning: bucket.versioning,
             object_lock: bucket.locks,
             default_retention: bucket.default_retention,

@@ -14,14 +14,27 @@ use crate::store::{Lock, LockMode, LockPolicy, ObjectKey, Store, StoreError, Str
 pub(in crate::store) struct Proof {
     /// Whether a lock has been read.
     seen: AtomicBool,
-    /// Whether a written lock could not be read back.
+    /// Whether a written lock was read back, and wasn't there.
     unkept: AtomicBool,
+    /// Whether this credential turned out not to see locks.
+    blind: AtomicBool,
 }
 
 impl Proof {
     /// Notes that a lock was read.
     pub(in crate::store) fn see(&self) {
         self.seen.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that this credential may not read locks. Nothing is called immutable then, though writes go on: a
+    /// credential that may only add is the best one for a host that is not trusted.
+    pub(in crate::store) fn blind(&self) {
+        self.blind.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is nothing more to learn from reading a lock back.
+    pub(in crate::store) fn is_settled(&self) -> bool {
+        self.is_seen() || self.blind.load(Ordering::Relaxed)
     }
 
     fn fail(&self) {
@@ -53,6 +66,14 @@ impl Proof {
             _ if self.unkept.load(Ordering::Relaxed) => {
                 notes.push("a lock that was written could not be read back".into());
                 Strength::None
+            }
+            _ if self.blind.load(Ordering::Relaxed) => {
+                notes.push(
+                    "this credential may not read locks: that writes are locked rests on the server's acceptance \
+                     until the verifier reads them, so it is not called immutable"
+                        .into(),
+                );
+                Strength::Advisory
             }
             (_, None) if !self.is_seen() => {
                 notes.push(

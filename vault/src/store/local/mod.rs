@@ -196,6 +196,8 @@ impl Store for LocalStore {
         self.with(|writer| writer.root.check()).await?;
         Ok(Protection {
             strength,
+            asked: (strength > Strength::None)
+                .then(|| mode_for(strength == Strength::ImmutableFile)),
             versioning: Some(false),
             object_lock: None,
             default_retention: None,

@@ -12,7 +12,7 @@ mod settings;
 mod write;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
     BucketSettings, Calls, Listed, Lock, LockPolicy, ObjectKey, Prefix, Protection, Prune, Store,
-    StoreError, Stored, Strength, Version, VersionId,
+    StoreError, Stored, Version, VersionId,
 };
 use crate::store::http::{self, Answer, Call, Endpoint, Sums, named};
 
@@ -42,10 +42,8 @@ pub(super) struct S3Store {
     policy: LockPolicy,
     /// The bucket's lock settings, asked before the first locked write.
     bucket_lock: OnceCell<BucketLock>,
-    /// Whether a written lock has been read back.
-    proven: AtomicBool,
-    /// Whether this credential turned out not to see locks.
-    blind: AtomicBool,
+    /// What was seen of locks.
+    proof: http::Proof,
     /// Whether the server takes `If-None-Match`; it does until it says otherwise.
     conditional: AtomicBool,
 }
@@ -111,8 +109,7 @@ impl S3Store {
             root: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             policy: options.lock,
             bucket_lock: OnceCell::new(),
-            proven: AtomicBool::new(false),
-            blind: AtomicBool::new(false),
+            proof: http::Proof::default(),
             conditional: AtomicBool::new(true),
         })
     }
@@ -272,37 +269,11 @@ impl Store for S3Store {
         let mut notes = Vec::new();
         let versioning = versioning.map_err(|note| notes.push(note)).ok();
         notes.extend(lock.note.clone());
-        let strength = match (self.policy, lock.enabled) {
-            (LockPolicy::None, _) => {
-                notes.push("lock = \"none\": nothing that is written is locked".into());
-                Strength::None
-            }
-            (_, Some(false)) => {
-                notes.push("Object Lock is not enabled on the bucket: writes that ask for a lock are refused".into());
-                Strength::None
-            }
-            (policy, enabled) => {
-                if enabled.is_none() && !self.proven.load(Ordering::Relaxed) {
-                    notes.push(
-                        "that locks hold is not confirmed yet: the first write is read back".into(),
-                    );
-                }
-                if policy == LockPolicy::Compliance {
-                    Strength::Compliance
-                } else {
-                    Strength::Governance
-                }
-            }
-        };
-        if self.blind.load(Ordering::Relaxed) {
-            notes.push(
-                "this credential may not read locks (s3:GetObjectRetention): that writes are locked rests on the \
-                 server's acceptance until the verifier reads them"
-                    .into(),
-            );
-        }
+        let strength =
+            self.proof.strength(self.policy, lock.enabled, self.unlockable(), &mut notes);
         Ok(Protection {
             strength,
+            asked: http::mode_of(self.policy).filter(|_| lock.enabled != Some(false)),
             versioning,
             object_lock: lock.enabled,
             default_retention: lock.default_retention,

@@ -127,7 +127,7 @@ impl S3Store {
         version: Option<&VersionId>,
         asked: Lock,
     ) -> Result<(), StoreError> {
-        if self.proven.load(Ordering::Relaxed) || self.blind.load(Ordering::Relaxed) {
+        if self.proof.is_settled() {
             return Ok(());
         }
         let unprotected =
@@ -139,7 +139,7 @@ impl S3Store {
         }
         match self.retention(key, version).await {
             Ok(Some(held)) if http::covers(held, asked) => {
-                self.proven.store(true, Ordering::Relaxed);
+                self.proof.see();
                 Ok(())
             }
             Ok(held) => {
@@ -155,7 +155,7 @@ impl S3Store {
             }
             Err(StoreError::Denied { detail, .. }) => {
                 tracing::debug!(target = %self.client.target, %detail, "locks can't be read back");
-                self.blind.store(true, Ordering::Relaxed);
+                self.proof.blind();
                 Ok(())
             }
             Err(e) => Err(e),

@@ -10,6 +10,7 @@ use crate::pack::BlobKind;
 use crate::write::content::{ExtentList, GATHER_CHUNKS, length_of};
 use crate::write::delta::list::{self, Part, PieceList};
 use crate::write::group::Group;
+use crate::write::life::Life;
 use crate::write::pipeline::{Held, Writer};
 
 /// Most parts that wait for the new bytes before them to become a blob, and most bytes that they cover, since the pieces
@@ -115,7 +116,7 @@ impl Output {
         self.cut(writer, 1)?;
         self.new_bytes(writer, bytes)?;
         self.cut(writer, 1)?;
-        writer.end_frame(Group::Stream)
+        writer.end_frame(Group::Stream(Life::Passing))
     }
 
     /// Takes a part of a blob that the vault holds.

@@ -9,7 +9,7 @@ use super::*;
 use crate::content::Extents;
 use crate::ids::BlobId;
 use crate::limits::SMALL_FILE_MAX;
-use crate::write::SmallFiles;
+use crate::write::{Life, SmallFiles};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_of_every_size_and_shape_come_back() {
@@ -62,8 +62,8 @@ async fn small_files_are_like_any_other() {
         let sizes = [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX];
         let mut files = SmallFiles::default();
         let named = sizes.map(|n| {
-            files.buffer().extend(noise(n as u64, n));
-            files.name(writer.namer())
+            files.buffer(Life::Passing).extend(noise(n as u64, n));
+            files.name(Life::Passing, writer.namer())
         });
         for (n, named) in sizes.into_iter().zip(named) {
             let content = writer.add_small(&mut files, named).unwrap();
@@ -107,17 +107,26 @@ async fn batches_of_small_files_come_back() {
     }
 }
 
+fn lasts(name: &str) -> bool {
+    let number: u32 = name.parse().unwrap_or_default();
+    number % 1_000 > 700 || number.is_multiple_of(40)
+}
+
 /// Adds files as the thread that reads directories does.
 fn add_batches(writer: &mut Writer, files: &[(String, Vec<Part>)]) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     for batch in files.chunks(177) {
-        let mut small = SmallFiles::new(writer.spare_buffers().take());
+        let mut small = SmallFiles::default();
+        small.make_room(Life::Passing, 0, writer.spare_buffers().take());
+        small.make_room(Life::Lasting, 0, writer.spare_buffers().take());
         let mut named = Vec::new();
-        for (_, parts) in batch {
+        for (name, parts) in batch {
             let bytes = spelt_out(parts);
             named.push((bytes.len() <= SMALL_FILE_MAX).then(|| {
-                small.buffer().extend_from_slice(&bytes);
-                small.name(writer.namer())
+                // Mostly of one life, sometimes strewn, sometimes all of the other.
+                let life = if lasts(name) { Life::Lasting } else { Life::Passing };
+                small.buffer(life).extend_from_slice(&bytes);
+                small.name(life, writer.namer())
             }));
         }
         for ((name, parts), named) in batch.iter().zip(named) {

@@ -377,7 +377,7 @@ async fn sixty_runs_of_strewn_changes_stay_cheap_to_store_and_to_read() {
         assert_eq!(listed.bytes, whole);
         // In bounded steps, and the parts refer to blobs of which most is still used.
         assert!(listed.passage_max <= 3 << 19, "{listed:?}");
-        assert!(listed.parts < 2_400 * (whole >> 20), "{listed:?} of {whole}");
+        assert!(listed.parts << 20 < 2_400 * whole, "{listed:?} of {whole}");
         assert!(listed.blobs < whole * 13 / 10, "{listed:?} of {whole}");
         (sum, most) = (sum + run.new, most.max(run.new));
         whole_sum += whole;

@@ -48,26 +48,36 @@ impl Locking {
         }
     }
 
-    /// Locks only ever get longer; one that an earlier report saw end later was shortened.
+    /// Locks only ever get longer; one that an earlier report saw end later was shortened, or taken away. That is told until
+    /// all that the run needs is locked for long enough again.
     pub(super) fn shortened(
         &self,
+        context: &Context<'_>,
         history: &History,
         previous: &Previous,
         findings: &mut Findings,
     ) {
+        let told = previous.resources(code::LOCK_SHORTENED.id, "");
         for (run, lock) in history.runs.iter().zip(&self.locks.runs) {
             let key = run.found.key.to_string();
             let before = previous.lock_until(&key);
-            if let (Some(before), Some(now)) = (before, lock.until)
-                && now < before
-            {
-                let summary = format!(
-                    "The locks of what {} needs end sooner than an earlier report saw.",
-                    run.name()
-                );
-                let detail = format!("{} then, {} now", words::minute(before), words::minute(now));
-                findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
+            let shorter = match (before, lock.until) {
+                (Some(before), Some(now)) => now < before,
+                (Some(before), None) => lock.unlocked && before > context.now,
+                (None, _) => false,
+            };
+            let still = lock.fully == Some(false) && told.contains(&key);
+            if !shorter && !still {
+                continue;
             }
+            let summary = format!(
+                "The locks of what {} needs end sooner than an earlier report saw.",
+                run.name()
+            );
+            let [before, now] = [before, lock.until]
+                .map(|end| end.map_or_else(|| "none".to_owned(), words::minute));
+            let detail = format!("{before} in the previous report, {now} now");
+            findings.add(&code::LOCK_SHORTENED, &key, summary, Some(detail));
         }
     }
 

@@ -3,7 +3,9 @@
 mod content;
 mod copies;
 mod damage;
+mod previous;
 mod records;
+mod unneeded;
 
 use std::path::Path;
 

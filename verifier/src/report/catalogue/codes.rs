@@ -98,6 +98,9 @@ catalogue! {
     /// The previous report is gone, or is not the one that the verifier remembers.
     REPORT_CHAIN_BROKEN = "KH-VAULT-005", Presence, High, "Chain of reports is broken",
         "Look for the missing report in the evidence bucket's versions, and find out who could delete it.";
+    /// Packs or index segments that no run needs, and that neither expired runs nor crashes explain, fill the vault.
+    UNEXPLAINED = "KH-VAULT-006", Presence, Warning, "The vault holds objects that nothing explains",
+        "Find in the access log who wrote them, and revoke that credential. Once their locks have ended, `keephold prune` takes away the packs that nothing needs; index segments that don't open it leaves to you.";
 
     // Presence: stored objects as listed.
     /// An object that an unexpired run needs is not in the vault.
@@ -147,7 +150,7 @@ catalogue! {
     /// A needed object's lock ends before the last run that needs it expires.
     LOCK_SHORT = "KH-LOCK-002", Lock, High, "A lock ends before its run expires",
         "Run the job again with `keephold backup`, which extends the locks of all that it uses; see also whether the bucket's policy bounds how long the agent may lock.";
-    /// A lock ends sooner than an earlier report saw: someone shortened it.
+    /// A lock ends sooner than an earlier report saw, or is gone: someone shortened it, or took it away.
     LOCK_SHORTENED = "KH-LOCK-003", Lock, Critical, "A lock was shortened",
         "Only a governance lock and a bypass permission allow this: find out who has it, take it away, and move to compliance mode.";
     /// The lock of the newest good snapshot of a job ends soon, and no newer one takes its place.
@@ -165,9 +168,6 @@ catalogue! {
     /// A probe object under lock could be deleted, shortened or bypassed: this target's locks do not hold.
     PROBE_SUCCEEDED = "KH-LOCK-008", Lock, Critical, "A lock did not hold",
         "Do not rely on this target. Check its version against the list of stores in the documentation, and move the vault.";
-    /// The agent's credential may delete versions or bypass locks, so a host that is taken over can destroy what isn't locked in compliance mode.
-    AGENT_CAN_DELETE = "KH-LOCK-009", Lock, High, "The agent's credential can delete",
-        "Give the agent the policy that ships with Keephold (`packaging/iam`), which can only add.";
     /// Versioning is suspended, or Object Lock is not enabled on the bucket.
     BUCKET_SETTINGS = "KH-LOCK-010", Lock, High, "The bucket's settings do not allow locks",
         "Enable versioning and Object Lock; where that's only possible at creation, create a new bucket and replicate.";

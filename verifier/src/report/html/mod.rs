@@ -11,6 +11,7 @@ mod jobs;
 mod protection;
 mod restores;
 mod rto;
+mod stored;
 
 use super::model::{Report, Verdict};
 use super::{summary, words};
@@ -83,7 +84,7 @@ impl<'a> Page<'a> {
             restores: report.restore_tests.iter().map(restores::RestoreView::of).collect(),
             statements: protection::statements(report),
             protection: protection::facts(report),
-            objects: protection::objects(report),
+            objects: stored::objects(report),
             settings: protection::settings(report),
             proof: protection::proof(report),
             probes: protection::probes(report),

@@ -135,33 +135,6 @@ pub(super) fn facts(report: &Report) -> Vec<Fact> {
     facts
 }
 
-pub(super) fn objects(report: &Report) -> Vec<Fact> {
-    let objects = &report.objects;
-    let good = |label, value: Option<u64>| {
-        fact(label, value.map_or_else(|| "not counted".to_owned(), words::count))
-    };
-    let should_be_zero = |label, value: Option<u64>| match value {
-        None => classed(label, "not counted", "warn"),
-        Some(0) => fact(label, "0"),
-        Some(number) => classed(label, words::count(number), "bad"),
-    };
-    vec![
-        good("Needed", objects.needed),
-        good("Present", objects.present),
-        fact("Size", objects.bytes.map_or_else(|| "not counted".to_owned(), words::bytes)),
-        should_be_zero("Missing", objects.missing),
-        should_be_zero("Without bytes", objects.zero_byte),
-        should_be_zero("Hidden by a delete marker", objects.hidden),
-        should_be_zero("Surplus versions", objects.surplus_versions),
-        good("Locked", objects.locked),
-        should_be_zero("Not locked", objects.unlocked),
-        fact(
-            "First lock to end",
-            objects.soonest_lock_end.map_or_else(|| "none".to_owned(), words::minute),
-        ),
-    ]
-}
-
 pub(super) fn probes(report: &Report) -> Vec<Row> {
     report
         .lock_probes

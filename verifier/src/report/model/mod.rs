@@ -26,7 +26,7 @@ pub use proof::{
 pub use restore::{
     Check, Cleanup, Durations, Environment, RestoreResult, RestoreTest, TableResult, Tier,
 };
-pub use stored::{Integrity, Objects, Sampling};
+pub use stored::{Integrity, Left, Objects, Sampling, Unneeded};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -20,12 +20,40 @@ pub struct Objects {
     pub hidden: Option<u64>,
     /// Versions stored over or beside a needed one.
     pub surplus_versions: Option<u64>,
+    /// Packs and index segments that no unexpired run needs; `null` if they were not told apart, as where only some jobs
+    /// were verified.
+    #[serde(default)]
+    pub unneeded: Option<Unneeded>,
     /// Needed objects locked in the required mode until their runs expire.
     pub locked: Option<u64>,
     /// Needed objects that are not.
     pub unlocked: Option<u64>,
     /// The earliest end of a lock among needed objects.
     pub soonest_lock_end: Option<Timestamp>,
+}
+
+/// Packs and index segments that no unexpired run needs, by what explains that they are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unneeded {
+    /// Named by the records of expired runs, or left over in segments that unexpired runs need: it waits for `keephold prune`.
+    pub expired: Left,
+    /// Of this vault's form, named by no record, and young: perhaps of a run that is under way.
+    pub recent: Left,
+    /// The same, but older: of runs that never came to their end, or forged.
+    pub unfinished: Left,
+    /// Named like a pack or an index segment, and not one of this vault: no run leaves such things.
+    pub foreign: Left,
+}
+
+/// A number of packs and index segments that nothing needs, all their versions counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Packs, or what is named like one.
+    pub packs: u64,
+    /// Index segments, or what is named like one.
+    pub segments: u64,
+    /// Bytes in them.
+    pub bytes: u64,
 }
 
 /// How much of the stored data was read back, now and by the rotation.

@@ -108,6 +108,7 @@ fn objects(report: &mut Report) {
         missing: Some(1),
         hidden: Some(1),
         surplus_versions: Some(2),
+        unneeded: None,
         locked: Some(0),
         unlocked: Some(18_420),
         soonest_lock_end: None,

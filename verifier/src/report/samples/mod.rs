@@ -137,6 +137,10 @@ pub(super) fn base() -> Report {
             missing: Some(0),
             hidden: Some(0),
             surplus_versions: Some(0),
+            unneeded: Some(Unneeded {
+                expired: Left { packs: 412, segments: 9, bytes: 7_120_000_000 },
+                ..Unneeded::default()
+            }),
             locked: Some(18_420),
             unlocked: Some(0),
             soonest_lock_end: Some(at("2026-11-25T02:01:00Z")),
