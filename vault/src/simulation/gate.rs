@@ -181,7 +181,7 @@ impl Gate {
         let effect = state.asked.get_mut(&id).and_then(|asked| asked.effect.take());
         let Some(effect) = effect else { return Some(state.answer(id)) };
         let (fault, crash) = state.trouble(id);
-        // The target is locked by nobody else; what it does to the gate's state it does not do here.
+        // What a request does needs only its target.
         drop(state);
         let outcome = effect(fault);
         let mut state = self.state();

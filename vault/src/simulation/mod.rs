@@ -53,8 +53,8 @@ struct Length {
 }
 
 impl Length {
-    /// Of one seed in four hundred, two to three years; of one in a hundred, months; of others, days, though what they
-    /// promise is followed to its end.
+    /// One seed in four hundred lasts two to three years, one in a hundred some months; others some days, but time passes
+    /// at each one's end until all that was promised has expired.
     fn of(seed: u64) -> Self {
         match seed {
             _ if seed % 400 == 50 => Self { days: 730 + seed % 366, keep_min: 4, keep_span: 4 },
