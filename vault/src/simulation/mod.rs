@@ -201,7 +201,7 @@ fn whatever_happens_every_visible_record_keeps_its_promise() {
 fn a_seed_gives_the_same_requests_and_answers_again() {
     for seed in [1, 2, 3, 4, 105] {
         let [one, other] = [(); 2].map(|()| simulate(seed, Length::of(seed)));
-        assert!(one.history.len() > 1_000);
+        assert!(one.history.len() > 100);
         for (n, (one, other)) in one.history.iter().zip(&other.history).enumerate() {
             assert_eq!(one, other, "request {n} of seed {seed}");
         }
