@@ -24,6 +24,9 @@ use crate::testing::noise;
 /// Longest time of half a request, in milliseconds: where a target is near, far, and hardly answers.
 const LATENCIES_MS: [u64; 3] = [500, 60_000, 600_000];
 
+/// How many contents come back.
+const CONTENTS: u64 = 10;
+
 /// What a life does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
@@ -155,7 +158,10 @@ impl World {
 
     async fn begin_run(&mut self, n: usize) {
         for _ in 0..self.dice.below(3) {
-            let (name, version) = (self.dice.below(FILES), self.dice.below(1 << 40));
+            // Contents come back, on this host or another: also those that nothing has needed for long, and that the
+            // pruner may be about to take away.
+            let versions = if self.dice.percent(60) { CONTENTS } else { 1 << 40 };
+            let (name, version) = (self.dice.below(FILES), self.dice.below(versions));
             let bytes = noise(version, 300 + version as usize % 900);
             self.hosts[n].files.insert(format!("f{name}"), bytes);
         }

@@ -261,9 +261,13 @@ impl World {
             (Place::Copy | Place::Second, Request::Delete(_)) => self.check_copy(place),
             (_, Request::Put(key)) => {
                 let there = self.target(place).peek_at(&key);
-                let Some(size) = there.last().and_then(|peek| peek.size) else { return };
+                if there.is_empty() {
+                    return;
+                }
                 if key.as_pack().is_some() && place == Place::Vault {
-                    self.put.push_back((self.now, size));
+                    // Two, if it arrived twice; none, if it was there.
+                    let new = there.iter().filter(|peek| peek.modified == self.now);
+                    self.put.push_back((self.now, new.filter_map(|peek| peek.size).sum()));
                 }
                 if key.as_str().starts_with("runs/") {
                     match place {
