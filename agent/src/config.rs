@@ -52,6 +52,9 @@ pub(crate) struct ReplicaTable {
     pub(crate) spool: Option<String>,
     /// The vault that is copied, and no other.
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// What its provider charges.
+    #[serde(default)]
+    pub(crate) prices: Prices,
     /// Where it is, as the table `[vault]` says it.
     #[serde(flatten)]
     pub(crate) vault: VaultTable,
@@ -247,7 +250,7 @@ impl Config {
         }
         self.lengths()?;
         keep(&self.retention.evidence, "retention.evidence")?;
-        self.prices.check()?;
+        self.prices.check("prices")?;
         self.performance.check()?;
         self.check_replicas()?;
         Ok(jobs)
@@ -273,6 +276,7 @@ impl Config {
             }
             replica.vault.refuse_also(&format!("replica '{name}'"))?;
             replica.spool_max()?;
+            replica.prices.check(&format!("replica '{name}': prices"))?;
             if let Some(text) = &replica.keep {
                 keep(text, &format!("keep of replica '{name}'"))?;
             }
@@ -419,6 +423,7 @@ mod tests {
                 "job 'a': `keep` and `yearly`",
             ),
             ("[prices]\nput = -1\n", "prices.put"),
+            ("[[replica]]\nname='a'\nurl='/x'\nprices = {get = -1}\n", "'a': prices.get"),
             ("[performance]\nuploads = 0\n", "performance.uploads = 0 must be 1 to 64"),
             ("[performance]\ncompression = 20\n", "performance.compression"),
             ("[performance]\nthreads = -1\n", "line 2"),

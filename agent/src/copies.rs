@@ -17,6 +17,7 @@ use keephold_vault::write::{AtCopy, Copy, CopySettings, CopyStatus};
 use crate::config::{self, Config};
 use crate::notes::Notes;
 use crate::open::OpenVault;
+use crate::prices::{Prices, requests};
 
 /// The code of the message that a copy lacks something.
 pub(crate) const BEHIND: &str = "copy_behind";
@@ -31,6 +32,7 @@ pub(crate) struct Also {
     pub(crate) target: Target,
     keep: Option<SignedDuration>,
     spool_max: u64,
+    pub(crate) prices: Prices,
 }
 
 /// Those of the configuration; `first` is the target that they are copies of.
@@ -56,7 +58,13 @@ pub(crate) fn configured(config: &Config, first: &Target) -> Result<Vec<Also>> {
         }
         let keep = table.keep.as_ref();
         let keep = keep.map(|text| config::keep(text, "keep of the copy")).transpose()?;
-        all.push(Also { name, target, keep, spool_max: table.spool_max()? });
+        all.push(Also {
+            name,
+            target,
+            keep,
+            spool_max: table.spool_max()?,
+            prices: table.prices.clone(),
+        });
     }
     Ok(all)
 }
@@ -103,8 +111,14 @@ pub(crate) async fn open(all: &[Also], vault: &OpenVault, until: Timestamp) -> V
     futures::future::join_all(all.iter().map(|also| also.open(vault, until))).await
 }
 
-/// What the record says of each copy; the same is told as messages. `at` tells of the run's snapshot, if it has one.
-pub(crate) fn report(copies: &[Arc<Copy>], at: &[AtCopy], notes: &mut Notes) -> Vec<CopyReport> {
+/// What the record says of each copy; the same is told as messages. `at` tells of the run's snapshot, if it has one;
+/// `prices` are those of each copy.
+pub(crate) fn report(
+    copies: &[Arc<Copy>],
+    at: &[AtCopy],
+    prices: &[Prices],
+    notes: &mut Notes,
+) -> Vec<CopyReport> {
     let mut reports = Vec::new();
     for (n, copy) in copies.iter().enumerate() {
         let (status, at) = (copy.status(), at.get(n));
@@ -141,6 +155,9 @@ pub(crate) fn report(copies: &[Arc<Copy>], at: &[AtCopy], notes: &mut Notes) -> 
             snapshots_missing: status.waiting,
             bytes_spooled: status.spooled.1,
             bytes_again: status.bytes_again,
+            bytes_stored: status.bytes_stored,
+            calls: status.calls,
+            cost: prices.get(n).and_then(|p| p.cost(status.calls.as_ref(), status.bytes_stored)),
         });
     }
     reports
@@ -197,7 +214,9 @@ pub(crate) fn lines(copies: &[CopyReport]) -> String {
             (None, true, None) => "locked NOT AT ALL".to_owned(),
             (None, false, _) => "no snapshot to copy".to_owned(),
         };
-        format!("  copy      {}: {state}\n", copy.name)
+        let calls = copy.calls.as_ref();
+        let calls = calls.map(|calls| format!("; {}", requests(calls, copy.cost.as_ref())));
+        format!("  copy      {}: {state}{}\n", copy.name, calls.unwrap_or_default())
     };
     copies.iter().map(line).collect()
 }

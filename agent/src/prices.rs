@@ -26,8 +26,8 @@ pub(crate) struct Prices {
 }
 
 impl Prices {
-    /// Refuses what can't be a price.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses what can't be a price; `table` is where they stand.
+    pub(crate) fn check(&self, table: &str) -> Result<()> {
         for (name, price) in [
             ("put", self.put),
             ("get", self.get),
@@ -35,7 +35,7 @@ impl Prices {
             ("storage_gb_month", self.storage_gb_month),
         ] {
             if price.is_some_and(|p| !p.is_finite() || p < 0.0) {
-                return Err(usage(format!("prices.{name} can't be a price: write 0 or more")));
+                return Err(usage(format!("{table}.{name} can't be a price: write 0 or more")));
             }
         }
         Ok(())
@@ -67,8 +67,23 @@ fn millionths(amount: f64) -> u64 {
     (amount * 1e6).round() as u64
 }
 
+/// The requests that a target was sent, and their cost, as a run's output tells them.
+pub(crate) fn requests(calls: &Calls, cost: Option<&Cost>) -> String {
+    let Calls { put, extend, get, list, head } = calls;
+    let mut line = format!("{put} put, {extend} extend, {get} get, {list} list, {head} head");
+    if let Some(cost) = cost {
+        let currency = cost.currency.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+        line.push_str(&format!(
+            ": {}{currency}; what was stored costs {}{currency} a month",
+            amount(cost.calls_millionths),
+            amount(cost.month_millionths)
+        ));
+    }
+    line
+}
+
 /// An amount for people: `1.25`, or as many digits as it takes to see anything.
-pub(crate) fn amount(millionths: u64) -> String {
+fn amount(millionths: u64) -> String {
     let (whole, rest) = (millionths / 1_000_000, millionths % 1_000_000);
     if whole > 0 { format!("{whole}.{:02}", rest / 10_000) } else { format!("0.{rest:06}") }
 }
@@ -100,6 +115,6 @@ mod tests {
             assert_eq!(lacking.cost(Some(&calls), 1), None);
         }
         assert_eq!(prices.cost(None, 1), None);
-        assert!(Prices { get: Some(f64::NAN), ..prices }.check().is_err());
+        assert!(Prices { get: Some(f64::NAN), ..prices }.check("prices").is_err());
     }
 }

@@ -84,7 +84,8 @@ fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() 
         if counted.load(Ordering::SeqCst) > 1 { Fate::Refused } else { Fate::Pass }
     });
     let far = format!(
-        "url = 's3://{bucket}/copy'\nendpoint = '{}'\nretry_s = 2\n{}",
+        "url = 's3://{bucket}/copy'\nendpoint = '{}'\nretry_s = 2\n\
+         prices = {{ put = 1, get = 0, list = 0, storage_gb_month = 0 }}\n{}",
         proxy.endpoint,
         site.credential_lines(Place::LocalStack, "")
     );
@@ -94,6 +95,14 @@ fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() 
     assert_eq!((&first["status"], &first["copies"][0]["whole"]), (&"success".into(), &true.into()));
     assert!(first["copies"][0]["locked_until"].is_string(), "{first}");
     restores(&site, &copy, "first");
+    // What it took to write to the copy is told of the copy: as many writes and bytes as at the vault.
+    let (at_copy, totals) = (&first["copies"][0], &first["totals"]);
+    assert!(at_copy["calls"]["put"].as_u64().unwrap() >= 4, "{at_copy}");
+    assert_eq!(at_copy["calls"]["put"], totals["calls"]["put"], "{first}");
+    assert_eq!(at_copy["bytes_stored"], totals["bytes_stored"], "{first}");
+    let puts = at_copy["calls"]["put"].as_u64().unwrap();
+    assert_eq!(at_copy["cost"]["calls_millionths"], puts * 1000, "{at_copy}");
+    assert!(totals["cost"].is_null(), "prices of a copy are its own: {totals}");
 
     std::fs::write(site.source().join("much"), tree::noise(7, THREE_PACKS)).unwrap();
     cut.store(true, Ordering::SeqCst);
@@ -115,6 +124,8 @@ fn a_copy_that_breaks_off_in_the_middle_gets_what_it_missed_with_the_next_run() 
     let third = backup(&site, &far).run().ok().json();
     assert_eq!(codes(&third), ["copy_caught_up"]);
     assert_eq!((&third["copies"][0]["whole"], &third["seq"]), (&true.into(), &3.into()));
+    let delivered = third["copies"][0]["bytes_stored"].as_u64().unwrap();
+    assert!(delivered > 16 << 20, "what was missed is counted when it comes: {third}");
     assert!(third["totals"]["bytes_new"].as_u64().unwrap() < 1 << 20, "nothing is stored again");
     let shown = copy.elsewhere(&["snapshots", "--json"]).run().ok().lines();
     assert_eq!(shown.len(), 3, "{shown:?}");

@@ -5,7 +5,7 @@ use crate::support::program::Program;
 use crate::support::{Place, Site, tree, variable, verify};
 
 /// A host whose vault is to be in Azurite's container.
-fn site(lock: &'static str) -> Site {
+pub(crate) fn site(lock: &'static str) -> Site {
     let mut site = Site::bare(Place::Local, lock);
     let name = site.dir.path().file_name().unwrap().to_string_lossy().into_owned();
     site.url = format!(
@@ -18,7 +18,7 @@ fn site(lock: &'static str) -> Site {
 }
 
 /// With the account's key.
-fn keyed(program: Program) -> Program {
+pub(crate) fn keyed(program: Program) -> Program {
     program.env("AZURE_STORAGE_KEY", variable("KEEPHOLD_TEST_AZURITE_KEY"))
 }
 

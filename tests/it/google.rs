@@ -23,7 +23,7 @@ fn emulated(lock: &'static str) -> Site {
 }
 
 /// With a token.
-fn keyed(program: Program) -> Program {
+pub(crate) fn keyed(program: Program) -> Program {
     program.env("CLOUDSDK_AUTH_ACCESS_TOKEN", TOKEN)
 }
 

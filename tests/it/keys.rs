@@ -15,8 +15,12 @@ fn keys(site: &Site, arguments: &[&str]) -> Program {
         .arg(site.path("keys"))
 }
 
+pub(crate) fn drills(site: &Site, identity: &str) -> Program {
+    verify::signing(site, "escrow-drill").arg("--identity").arg(site.path(identity))
+}
+
 fn drill(site: &Site, identity: &str) -> Output {
-    verify::signing(site, "escrow-drill").arg("--identity").arg(site.path(identity)).run()
+    drills(site, identity).run()
 }
 
 #[test]
@@ -68,53 +72,87 @@ fn a_new_recipient_opens_new_runs_and_a_retired_one_only_old_ones() {
     restore("web1/files@3", "three").exits(1).says("was not sealed to this identity");
 }
 
+/// The lines for the verifier's allowed signers, as `keys rotate` printed them.
+fn lines(told: &Output) -> String {
+    let text = told.stdout();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains(" ssh-ed25519 ")).collect();
+    assert!(lines.iter().all(|line| line.contains("valid-")), "{text}");
+    format!("{}\n", lines.join("\n"))
+}
+
+/// What the verifier finds with such lines, which it is given just as they were printed; of each finding of a record by a
+/// revoked key, the number of the run.
+fn revoked(site: &Site, lines: &str) -> Vec<u64> {
+    // The verifier of these tests reads this file.
+    let public = site.path("keys/signing_key.pub");
+    let own = fs::read(&public).unwrap();
+    fs::write(&public, lines).unwrap();
+    let (_, report) = verify::run(site, &["--level", "lock"]);
+    fs::write(&public, own).unwrap();
+    let codes = verify::codes(&report);
+    for code in ["KH-REC-001", "KH-REC-002"] {
+        assert!(!codes.iter().any(|c| c == code), "{codes:?}");
+    }
+    let runs = report["jobs"][0]["runs"]["shown"].as_array().unwrap();
+    let mut found: Vec<u64> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["code"] == "KH-REC-007")
+        .map(|finding| {
+            let about = |run: &&serde_json::Value| run["record_key"] == finding["resource"];
+            runs.iter().find(about).unwrap_or_else(|| panic!("{finding}"))["seq"].as_u64().unwrap()
+        })
+        .collect();
+    found.sort_unstable();
+    found
+}
+
 #[test]
 fn a_replaced_key_leaves_the_past_good_and_a_stolen_one_is_told() {
     let site = Site::new(Place::Local);
     tree::plain(&site.source());
-    site.backs_up();
-    fs::copy(site.path("keys/signing_key"), site.path("stolen")).unwrap();
+    let own = site.path("keys/signing_key");
     // Lists of signers know whole seconds only.
     let a_second = || std::thread::sleep(std::time::Duration::from_millis(1100));
-    a_second();
-    let told = keys(&site, &["rotate"]).run().ok();
-    assert!(told.stdout().contains("valid-before=") && told.stdout().contains("valid-after="));
     site.backs_up();
-    let signers = site.path("keys/allowed_signers");
-    let check = |words: &[&str]| {
-        // The verifier of these tests reads this file.
-        let public = site.path("keys/signing_key.pub");
-        let own = fs::read(&public).unwrap();
-        fs::copy(&signers, &public).unwrap();
-        let (_, report) = verify::run(&site, &[]);
-        fs::write(&public, own).unwrap();
-        let codes = verify::codes(&report);
-        assert_eq!(codes.iter().any(|c| c == "KH-REC-007"), !words.is_empty(), "{codes:?}");
-        assert!(!codes.iter().any(|c| c == "KH-REC-002"), "{codes:?}");
-    };
-    check(&[]);
-
-    // Since a moment after the last good run the old key is in other hands, and they use it.
+    // Since this moment somebody reads along: first this key, then the one that replaces it.
     a_second();
     let since = jiff::Timestamp::now().to_string();
     a_second();
-    keys(&site, &["rotate", "--compromised-since", &since]).run().ok();
+    fs::copy(&own, site.path("first")).unwrap();
+    let rotated = keys(&site, &["rotate"]).run().ok();
     site.backs_up();
-    check(&[]);
-    fs::copy(site.path("keys/signing_key"), site.path("good")).unwrap();
-    fs::copy(site.path("stolen"), site.path("keys/signing_key")).unwrap();
-    let text = fs::read_to_string(&signers).unwrap();
-    let cut = jiff::Timestamp::now().strftime("%Y%m%d%H%M%SZ").to_string();
-    let first = text.lines().next().unwrap().to_owned();
-    let (head, tail) = first.split_once("valid-before=\"").unwrap();
-    let revoked = format!("{head}valid-before=\"{cut}{}", &tail[tail.find('"').unwrap()..]);
-    fs::write(&signers, text.replace(&first, &revoked)).unwrap();
+    assert_eq!(revoked(&site, &lines(&rotated)), [0; 0], "both keys are good");
+    fs::copy(&own, site.path("second")).unwrap();
     a_second();
+    let later = jiff::Timestamp::now().to_string();
+    a_second();
+
+    // The second theft is found out, and since when; the runs before that moment stay good, and the new key's too.
+    let told = lines(&keys(&site, &["rotate", "--compromised-since", &later]).run().ok());
+    assert_eq!(fs::read_to_string(site.path("keys/allowed_signers")).unwrap(), told);
     site.backs_up();
-    check(&["revoked"]);
-    // Restoring with signers passes the thief's run over.
-    let restore = site.restore("back").arg("--signers").arg(&signers).run();
-    restore.says("passed over");
+    assert_eq!(revoked(&site, &told), [0; 0]);
+    fs::copy(&own, site.path("third")).unwrap();
+    let thief = |stolen: &str| {
+        fs::copy(site.path(stolen), &own).unwrap();
+        site.backs_up();
+        fs::copy(site.path("third"), &own).unwrap();
+    };
+    thief("second");
+    assert_eq!(revoked(&site, &told), [4]);
+    // The key before it, which would have counted for seven days from its replacement, counts no longer either.
+    thief("first");
+    assert_eq!(revoked(&site, &told), [4, 5]);
+    // Restoring with the same lines passes the thief's runs over.
+    fs::write(site.path("lines"), &told).unwrap();
+    site.restore("back").arg("--signers").arg(site.path("lines")).run().says("passed over");
+
+    // It turns out to have begun earlier: then what the second key signed is in doubt too, and the first run isn't.
+    let earlier = lines(&keys(&site, &["rotate", "--compromised-since", &since]).run().ok());
+    let found = revoked(&site, &earlier);
+    assert_eq!(found, [2, 3, 4, 5]);
 }
 
 #[test]
@@ -180,6 +218,22 @@ fn a_protected_identity_restores_drills_and_is_printed() {
         .run()
         .exits(1)
         .says("passphrase is wrong");
+
+    // The drill is of the file that lies in the safe, as it lies there.
+    let drill = || drills(&site, "safe/restore.agekey");
+    drill().run().exits(2).says("--passphrase-file");
+    let wrong = drill().env("KEEPHOLD_PASSPHRASE_FILE", site.path("wrong")).run();
+    wrong.exits(1).says("passphrase is wrong");
+    assert!(!site.path("verifier/reports").exists(), "no drill, no evidence");
+    let done = drill().env("KEEPHOLD_PASSPHRASE_FILE", &pass).run().ok().json();
+    let job = &done["jobs"][0];
+    assert_eq!((&job["result"], &job["seq"]), (&"opened".into(), &1.into()), "{done}");
+    let public = plain.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+    assert_eq!(done["recipient"], public);
+    assert!(job["blob"].is_string() && job["tree_root"].is_string(), "{done}");
+    let report = verify::green(&site);
+    assert_eq!(report["escrow_drill"]["jobs_opened"], 1, "{report}");
+
     sheet("protected.html").ok();
     let page = fs::read_to_string(site.path("protected.html")).unwrap();
     assert!(page.contains("BEGIN AGE ENCRYPTED FILE") && !page.contains(&secret));

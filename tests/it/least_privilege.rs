@@ -21,7 +21,7 @@ pub(crate) fn policy(site: &Site, what: &str, evidence: &str) -> Value {
 }
 
 /// A site whose host has the writer's credential, under the packaged policies; and the verifier's own bucket.
-fn site(lock: &'static str) -> (Site, String) {
+pub(crate) fn site(lock: &'static str) -> (Site, String) {
     let mut site = Site::bare(Place::Ceph, lock);
     let evidence = s3::bucket(site.place, true);
     s3::policy(site.place, &site.bucket, &policy(&site, "bucket", &evidence));

@@ -21,6 +21,7 @@ mod come_back;
 mod damage;
 mod doctor;
 mod dumps;
+mod evidence;
 #[allow(unreachable_pub, dead_code)]
 #[path = "../../vault/tests/gcs_model/mod.rs"]
 mod gcs_model;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use crate::keys::drills;
 use crate::support::program::{Program, binary};
 use crate::support::{Place, Site, tree};
 
@@ -58,4 +59,23 @@ fn another_key_of_the_same_plugin_opens_nothing() {
     let other = Program::new(binary("age-plugin-khtest"), &site.path("home")).run().ok();
     fs::write(site.path("safe/khtest.agekey"), other.stdout()).unwrap();
     restore(&site, "no").env("PATH", &path).run().exits(1).says("not sealed to this identity");
+}
+
+#[test]
+fn a_drill_of_a_key_in_hardware_goes_through_its_plugin() {
+    let (site, path) = site();
+    site.backup().env("PATH", &path).run().ok();
+    let drill = || drills(&site, "safe/khtest.agekey");
+    drill().run().exits(1).says("install the program age-plugin-khtest");
+    let done = drill().env("PATH", &path).run().ok();
+    let done = done.says("khtest: touch the key").json();
+    let job = &done["jobs"][0];
+    assert_eq!((&job["result"], &job["seq"]), (&"opened".into(), &1.into()), "{done}");
+    assert!(job["blob"].is_string() && job["tree_root"].is_string(), "{done}");
+    assert!(done["recipient"].is_null(), "a plugin's identity doesn't tell: {done}");
+
+    let other = Program::new(binary("age-plugin-khtest"), &site.path("home")).run().ok();
+    fs::write(site.path("safe/khtest.agekey"), other.stdout()).unwrap();
+    let failed = drill().env("PATH", &path).run().exits(3).json();
+    assert_eq!(failed["jobs"][0]["result"], "not_opened", "{failed}");
 }

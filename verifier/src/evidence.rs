@@ -1,8 +1,17 @@
-//! Evidence beside the reports: signed JSON documents in the folder `evidence` of the folder of reports.
+//! Evidence beside the reports: signed JSON documents in the folder `evidence` of the folder of reports; and all of it,
+//! reports too, at a target that locks it ([`keep`]).
 //!
 //! A document of kind `escrow-drill` is `evidence/escrow-drill-<UTC>-<id>.json`, with its SSH signature (namespace
 //! `keephold-evidence`) beside it. The signature is written first: a document that is there is signed. None is ever
 //! replaced.
+
+mod fetch;
+mod files;
+mod keep;
+mod there;
+
+pub(crate) use fetch::fetch;
+pub(crate) use keep::{keep, unknown};
 
 use std::fs;
 use std::path::{Path, PathBuf};

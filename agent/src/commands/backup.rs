@@ -9,8 +9,7 @@ use jiff::Timestamp;
 use keephold_cli::exit::{Exit, usage};
 use keephold_cli::human;
 use keephold_cli::keys::{CARRY_OFF, HostKeys, identities_left};
-use keephold_vault::record::{Cost, Record, SourceReport, Status, Totals};
-use keephold_vault::store::Calls;
+use keephold_vault::record::{Record, SourceReport, Status, Totals};
 use serde::Serialize;
 
 use super::host_args::HostArgs;
@@ -161,10 +160,12 @@ pub(crate) async fn run(args: BackupArgs, quiet: bool) -> Result<Exit> {
     };
     let until = Timestamp::now().checked_add(evidence)?;
     let copies = copies::open(&also, &vault, until).await;
+    let copy_prices: Vec<_> = also.iter().map(|also| also.prices.clone()).collect();
     let shown = !args.json && !quiet && std::io::stderr().is_terminal();
     let runner = Runner {
         vault: &vault,
         copies: &copies,
+        copy_prices: &copy_prices,
         host,
         evidence,
         prices: config.prices.clone(),
@@ -260,22 +261,6 @@ fn upkeep(totals: &Totals) -> String {
     if did.is_empty() { String::new() } else { format!("  kept up   {}\n", did.join("; ")) }
 }
 
-fn costs(calls: &Calls, cost: Option<&Cost>) -> String {
-    let Calls { put, extend, get, list, head } = calls;
-    let mut line =
-        format!("  requests  {put} put, {extend} extend, {get} get, {list} list, {head} head");
-    if let Some(cost) = cost {
-        let currency = cost.currency.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
-        line.push_str(&format!(
-            ": {}{currency}; what was stored costs {}{currency} a month",
-            crate::prices::amount(cost.calls_millionths),
-            crate::prices::amount(cost.month_millionths)
-        ));
-    }
-    line.push('\n');
-    line
-}
-
 fn text(outcome: &Outcome) -> String {
     let record = &outcome.record;
     let totals = &record.totals;
@@ -340,7 +325,8 @@ fn text(outcome: &Outcome) -> String {
     }
     out.push_str(&copies::lines(&record.copies));
     if let Some(calls) = &totals.calls {
-        out.push_str(&costs(calls, totals.cost.as_ref()));
+        let requests = crate::prices::requests(calls, totals.cost.as_ref());
+        out.push_str(&format!("  requests  {requests}\n"));
     }
     if totals.messages > 0 {
         out.push_str(&format!("  {}:\n", human::count(totals.messages, "message")));

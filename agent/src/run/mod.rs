@@ -47,6 +47,8 @@ const ATTEMPTS: u32 = 2;
 pub(crate) struct Runner<'a> {
     pub(crate) vault: &'a OpenVault,
     pub(crate) copies: &'a [Arc<Copy>],
+    /// What each of them costs.
+    pub(crate) copy_prices: &'a [Prices],
     pub(crate) host: String,
     pub(crate) evidence: SignedDuration,
     pub(crate) prices: Prices,
@@ -119,7 +121,7 @@ impl Runner<'_> {
             notes.add(Level::Error, "run_failed", text.trim_start_matches("error: ").trim_end());
         }
         let at_copies: &[AtCopy] = stored.as_ref().map_or(&[], |stored| &stored.written.copies);
-        let copies = copies::report(self.copies, at_copies, &mut notes);
+        let copies = copies::report(self.copies, at_copies, self.copy_prices, &mut notes);
         fill_totals(&mut totals, &counters, &notes, stored.as_ref());
         totals.calls =
             self.vault.store.calls().zip(calls_before).map(|(now, before)| now.since(&before));

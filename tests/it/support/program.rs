@@ -61,6 +61,16 @@ impl Program {
         self
     }
 
+    /// Takes an argument away again.
+    pub(crate) fn without(self, arg: &str) -> Self {
+        let mut bare = Command::new(self.command.get_program());
+        bare.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        bare.args(self.command.get_args().filter(|own| *own != arg));
+        bare.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        bare.current_dir(self.command.get_current_dir().unwrap_or(Path::new("/")));
+        Self { command: bare }
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self

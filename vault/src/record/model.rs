@@ -303,6 +303,15 @@ pub struct CopyReport {
     /// Bytes in blobs that were stored again, everywhere, since the copy lacked them; part of the totals' `bytes_new`.
     #[serde(default)]
     pub bytes_again: u64,
+    /// Bytes of objects that the copy took in this run, those that it had missed before included.
+    #[serde(default)]
+    pub bytes_stored: u64,
+    /// Requests that the run sent to the copy until it sealed its record, where the target counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
+    /// What that costs, where the copy's table in the configuration has a price list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A run record.

@@ -50,6 +50,8 @@ pub(super) struct Packer {
     uploads: JoinSet<Result<Uploaded, Error>>,
     lanes: Lanes,
     spare_packs: Vec<Vec<u8>>,
+    /// How many packs are being filled.
+    open: usize,
     segment: SegmentBuilder,
     /// Frames of nodes and lists that wait for a pack.
     nodes: Vec<Frame>,
@@ -109,6 +111,7 @@ impl Packer {
             uploads: JoinSet::new(),
             lanes: Lanes::new(uploads),
             spare_packs: Vec::new(),
+            open: 0,
             segment: SegmentBuilder::default(),
             nodes: Vec::new(),
             node_packs: Vec::new(),
@@ -231,13 +234,16 @@ impl Packer {
     }
 
     fn open_pack(&mut self) -> Result<PackBuilder, Error> {
+        self.open += 1;
         let buffer = self.spare_packs.pop().unwrap_or_default();
         let context = &self.context;
         PackBuilder::new(context.vault, &context.run, &context.envelope, buffer)
     }
 
     fn upload(&mut self, pack: PackBuilder, shelf: Shelf) -> Result<(), Error> {
-        while self.uploads.len() >= self.lanes.allowed() {
+        // Another that is being filled takes as much memory as one that is on its way.
+        self.open -= 1;
+        while !self.uploads.is_empty() && self.uploads.len() + self.open >= self.lanes.allowed() {
             self.lanes.wait();
             self.await_upload()?;
         }

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use jiff::Timestamp;
 use keephold_vault::keys::random;
 use keephold_vault::sign::SigningKey;
-use keephold_vault::store::{LockPolicy, Strength as StoreStrength, TargetUrl};
+use keephold_vault::store::{LockPolicy, TargetUrl};
 
 use super::context::Context;
 use super::copies::Copies;
@@ -18,9 +18,9 @@ use super::lock::Locks;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::{
-    Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, Integrity, LevelResult, LockMode,
-    LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy, Recipient, Report,
-    RestoreTest, SCHEMA, Signer, Strength, Target, Tool,
+    Clock, Coverage, DefaultRetention, Encryption, EscrowDrill, EvidenceStore, Integrity,
+    LevelResult, LockMode, LockProof, NamedProof, Objects, OffsiteCopy, Outcome, Period, Policy,
+    Recipient, Report, RestoreTest, SCHEMA, Signer, Strength, Target, Tool,
 };
 
 /// What the checks found.
@@ -37,10 +37,15 @@ pub(super) struct Parts<'a> {
     pub(super) restore_tests: Vec<RestoreTest>,
     pub(super) proof: Option<(NamedProof, LockProof)>,
     pub(super) escrow_drill: Option<EscrowDrill>,
+    evidence_store: Option<EvidenceStore>,
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(context: &'a Context<'a>, previous: &'a Previous) -> Self {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        previous: &'a Previous,
+        evidence_store: Option<EvidenceStore>,
+    ) -> Self {
         Self {
             context,
             previous,
@@ -54,6 +59,7 @@ impl<'a> Parts<'a> {
             restore_tests: Vec::new(),
             proof: None,
             escrow_drill: None,
+            evidence_store,
         }
     }
 
@@ -103,6 +109,7 @@ impl<'a> Parts<'a> {
             copies: self.copies,
             coverage: Coverage::default(),
             escrow_drill: self.escrow_drill,
+            evidence_store: self.evidence_store,
             previous_report: self.previous.named(),
             signer: signer(&context.settings.report_key),
         };
@@ -125,13 +132,7 @@ impl<'a> Parts<'a> {
         let context = self.context;
         let options = &context.settings.target.options;
         let protection = self.locks.protection.as_ref();
-        let promised = protection.map(|protection| match protection.strength {
-            StoreStrength::None => Strength::None,
-            StoreStrength::Advisory => Strength::Advisory,
-            StoreStrength::ImmutableFile => Strength::ImmutableFile,
-            StoreStrength::Governance => Strength::Governance,
-            StoreStrength::Compliance => Strength::Compliance,
-        });
+        let promised = protection.map(|protection| Strength::from(protection.strength));
         let mut notes: Vec<String> =
             protection.map(|protection| protection.notes.clone()).unwrap_or_default();
         notes.extend(context.vault.notes().iter().map(ToString::to_string));

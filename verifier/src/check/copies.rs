@@ -21,7 +21,7 @@ use keephold_vault::store::{
 use super::context::{Context, is_about_object, told};
 use super::findings::Findings;
 use super::history::{History, Run};
-use super::lock::{RunLock, rank, strength_of};
+use super::lock::{RunLock, rank};
 use super::needed::Needed;
 use super::object::{Kind, Object, len_max};
 use super::previous::Previous;
@@ -258,7 +258,7 @@ impl CopyCheck {
             self.config = there.is_some();
         }
         if let Some((lock, _)) = there {
-            let strength = lock.map_or(Strength::None, |lock| strength_of(lock.mode));
+            let strength = lock.map_or(Strength::None, |lock| lock.mode.into());
             self.weakest = Some(self.weakest.map_or(strength, |weakest| weakest.min(strength)));
         }
         for &number in &object.runs {

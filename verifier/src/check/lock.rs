@@ -63,7 +63,7 @@ impl Locks {
 
     /// The strongest promise that the target was seen to keep.
     pub(super) fn strength(&self) -> Option<model::Strength> {
-        let seen = self.strongest.map(strength_of);
+        let seen = self.strongest.map(model::Strength::from);
         if self.unasked { Some(model::Strength::None) } else { seen }
     }
 }
@@ -336,17 +336,8 @@ pub(super) fn stronger(a: Option<LockMode>, b: Option<LockMode>) -> Option<LockM
     [a, b].into_iter().flatten().max_by_key(|mode| rank(*mode))
 }
 
-pub(super) fn strength_of(mode: LockMode) -> model::Strength {
-    match mode {
-        LockMode::Advisory => model::Strength::Advisory,
-        LockMode::ImmutableFile => model::Strength::ImmutableFile,
-        LockMode::Governance => model::Strength::Governance,
-        LockMode::Compliance => model::Strength::Compliance,
-    }
-}
-
 fn word(mode: LockMode) -> &'static str {
-    words::strength(strength_of(mode))
+    words::strength(mode.into())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod history;
 mod integrity;
 mod inventory;
 mod jobs;
+mod kept;
 mod lock;
 mod needed;
 mod object;
@@ -64,7 +65,7 @@ pub async fn verify(settings: &Settings, stop: &Stop, progress: &Progress) -> Re
         Err(other @ Error::OtherVault { .. }) => {
             // That is worth a signed report, as long as there is a vault at all.
             match Vault::open(store, None).await {
-                Ok(vault) => Ok(report_other(settings, vault, stop, progress, &other)),
+                Ok(vault) => Ok(report_other(settings, vault, stop, progress, &other).await),
                 Err(_) => Err(other).context("opening the vault"),
             }
         }
@@ -73,7 +74,7 @@ pub async fn verify(settings: &Settings, stop: &Stop, progress: &Progress) -> Re
 }
 
 /// Another vault stands where the pinned one should: nothing in it is worth a look.
-fn report_other(
+async fn report_other(
     settings: &Settings,
     vault: Vault,
     stop: &Stop,
@@ -82,10 +83,11 @@ fn report_other(
 ) -> Report {
     let context = Context::new(settings, vault, stop, progress);
     let mut findings = Findings::default();
+    let kept = kept::check(settings, &mut findings).await;
     let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
     let summary = "vault.json is not the one whose fingerprint the configuration pins.".to_owned();
     findings.add(&code::VAULT_ALTERED, "vault.json", summary, Some(error.to_string()));
-    let mut parts = assemble::Parts::new(&context, &previous);
+    let mut parts = assemble::Parts::new(&context, &previous, kept);
     parts.findings = findings;
     parts.levels = Level::ALL
         .map(|level| could_not_check(&context, level, "another vault is in its place"))
@@ -104,6 +106,7 @@ async fn verify_vault(
 ) -> Result<Report> {
     let context = Context::new(settings, vault, stop, progress);
     let mut findings = Findings::default();
+    let kept = kept::check(settings, &mut findings).await;
     let previous = Previous::find(&settings.out, &settings.report_key.public(), &mut findings);
 
     progress.stage("reading the records");
@@ -114,12 +117,12 @@ async fn verify_vault(
             let reason = format!("{error:#}");
             tracing::error!("{reason}");
             let levels = Level::ALL.map(|level| could_not_check(&context, level, &reason)).into();
-            let mut parts = assemble::Parts::new(&context, &previous);
+            let mut parts = assemble::Parts::new(&context, &previous, kept);
             (parts.findings, parts.levels) = (findings, levels);
             return Ok(parts.report());
         }
     };
-    let mut parts = assemble::Parts::new(&context, &previous);
+    let mut parts = assemble::Parts::new(&context, &previous, kept);
     parts.levels.push(freshness::check(&context, &history, &previous, &mut findings));
 
     parts.escrow_drill = escrow::check(&context, &mut findings);

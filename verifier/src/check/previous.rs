@@ -137,9 +137,8 @@ impl Previous {
 fn folders(out: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let is_report = |path: &PathBuf| {
-        let digits =
-            |name: &str| name.get(..8).is_some_and(|day| day.bytes().all(|b| b.is_ascii_digit()));
-        path.file_name().and_then(|name| name.to_str()).is_some_and(digits) && path.is_dir()
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(Report::names_folder) && path.is_dir()
     };
     let mut folders: Vec<_> = entries.map(|entry| entry.path()).filter(is_report).collect();
     folders.sort();

@@ -33,6 +33,15 @@ pub(super) fn run(args: &CheckConfigArgs) -> Result<u8> {
         settings.out.display(),
         settings.report_key.public().fingerprint(),
     );
+    match &settings.evidence {
+        Some(to) => out.push_str(&format!(
+            "  evidence {}, for {} days\n",
+            to.target.url,
+            to.keep.as_hours() / 24
+        )),
+        None => out
+            .push_str("  evidence only in that folder: [evidence] names no target that locks it\n"),
+    }
     for job in &settings.jobs {
         let limit = |word: &str, seconds: Option<u64>| match seconds {
             Some(s) => format!("{word} {}", human::duration(std::time::Duration::from_secs(s))),

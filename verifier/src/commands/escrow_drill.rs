@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::evidence::store;
 use super::vault_args::VaultArgs;
 use crate::settings::{Config, Overrides, Settings};
 use crate::stop::Stop;
@@ -19,7 +20,8 @@ use crate::{drill, evidence};
 #[command(after_help = "Examples:\n  \
     keephold-verify escrow-drill --identity /media/usb/restore.agekey\n  \
     keephold-verify escrow-drill --identity /media/usb/escrow.agekey --job db1/main\n\n\
-    Exit codes: 0 it opens all of them; 3 it doesn't; 1 something could not be checked; 2 usage.")]
+    Exit codes: 0 it opens all of them; 3 it doesn't; 1 something could not be checked,\n\
+    or the evidence not be stored; 2 usage.")]
 pub(super) struct EscrowDrillArgs {
     #[command(flatten)]
     of: VaultArgs,
@@ -29,6 +31,9 @@ pub(super) struct EscrowDrillArgs {
     /// Folder of the reports; the evidence goes into its folder `evidence`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Where evidence is kept under lock as well; how it is reached says [evidence] in the configuration file.
+    #[arg(long, value_name = "URL")]
+    evidence: Option<String>,
     /// Configuration file.
     #[arg(short, long, env = "KEEPHOLD_VERIFY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -44,6 +49,7 @@ pub(super) async fn run(args: &EscrowDrillArgs) -> Result<u8> {
     let over = Overrides {
         report_key: args.report_key.clone(),
         out: args.out.clone(),
+        evidence: args.evidence.clone(),
         ..args.of.overrides()
     };
     if over.identities.identities.is_empty() {
@@ -62,5 +68,6 @@ pub(super) async fn run(args: &EscrowDrillArgs) -> Result<u8> {
     } else {
         print!("{}\nSigned evidence: {}\n", drill.text(), path.display());
     }
+    store(&settings.out, settings.evidence.as_ref(), !args.json).await?;
     Ok(drill.exit_code())
 }

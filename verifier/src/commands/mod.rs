@@ -2,6 +2,7 @@
 
 mod check_config;
 mod escrow_drill;
+mod evidence;
 mod init;
 mod prove_lock;
 mod run;

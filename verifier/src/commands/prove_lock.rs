@@ -8,11 +8,12 @@ use jiff::SignedDuration;
 use keephold_cli::target::TargetArgs;
 use keephold_vault::sign::Purpose;
 
+use super::evidence::store;
 use crate::prove::{self, Proving};
 use crate::report::model::{LockProof, ProbeResult};
 use crate::report::words;
 use crate::report::write::write_proof;
-use crate::settings::{Config, prober};
+use crate::settings::{Config, EvidenceTarget, prober};
 
 /// Try to break a lock: put a canary under a short lock, and delete, shorten, bypass and overwrite it.
 ///
@@ -21,7 +22,7 @@ use crate::settings::{Config, prober};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 the lock held; 3 it was broken, or there is none; 1 not proven, or it could not be \
-    tried; 2 usage."
+    tried, or its evidence not be stored; 2 usage."
 )]
 pub(super) struct ProveLockArgs {
     #[command(flatten)]
@@ -32,6 +33,9 @@ pub(super) struct ProveLockArgs {
     /// Folder for reports: the proof is put there, and shown in the next report.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Where evidence is kept under lock as well; how it is reached says [evidence] in the configuration file.
+    #[arg(long, value_name = "URL")]
+    evidence: Option<String>,
     /// Configuration file.
     #[arg(short, long, env = "KEEPHOLD_VERIFY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,6 +47,7 @@ pub(super) struct ProveLockArgs {
 pub(super) async fn run(args: &ProveLockArgs) -> Result<u8> {
     let config = Config::chosen(args.config.as_deref(), args.target.vault.is_some())?;
     let (target, credential) = prober::target(&config, &args.target)?;
+    let evidence = EvidenceTarget::resolve(&config, args.evidence.as_deref(), &target)?;
     let (key, out) = prober::evidence(&config, args.report_key.as_deref(), args.out.as_deref())?;
     let seconds = i64::try_from(config.prober.lock_for_s).unwrap_or(i64::MAX);
     let lock_for = SignedDuration::from_secs(seconds);
@@ -56,6 +61,7 @@ pub(super) async fn run(args: &ProveLockArgs) -> Result<u8> {
     } else {
         print!("{}\n{}\n", text(&proof), folder.display());
     }
+    store(&out, evidence.as_ref(), !args.json).await?;
     Ok(proof.exit_code)
 }
 

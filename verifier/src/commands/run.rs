@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use keephold_vault::sign::Purpose;
 
+use super::evidence;
 use super::vault_args::VaultArgs;
 use crate::check::{self, Progress};
 use crate::report::text;
@@ -21,7 +22,8 @@ use crate::stop::Stop;
     keephold-verify run --level integrity --job db1/main\n  \
     keephold-verify run --vault file:///srv/vault --identity verifier.agekey --signers signing_key.pub \\\n      \
     --report-key report_key --fingerprint HEX\n\n\
-    Exit codes: 0 nothing was found; 3 there are findings; 1 something could not be checked; 2 usage.")]
+    Exit codes: 0 nothing was found; 3 there are findings; 1 something could not be checked,\n\
+    or the evidence not be stored; 2 usage.")]
 pub(super) struct RunArgs {
     /// How deep to verify; each depth holds those before it.
     #[arg(long, value_enum, value_name = "LEVEL")]
@@ -34,6 +36,9 @@ pub(super) struct RunArgs {
     /// Folder for reports.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Where evidence is kept under lock as well; how it is reached says [evidence] in the configuration file.
+    #[arg(long, value_name = "URL")]
+    evidence: Option<String>,
     /// Folder to restore into; what is restored is removed again.
     #[arg(long, env = "KEEPHOLD_SCRATCH", value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -57,6 +62,7 @@ impl RunArgs {
         let over = Overrides {
             report_key: self.report_key.clone(),
             out: self.out.clone(),
+            evidence: self.evidence.clone(),
             level: self.level,
             scratch: self.scratch.clone(),
             pg_bin_dir: self.pg_bin_dir.clone(),
@@ -78,11 +84,13 @@ pub(super) async fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
             format!("the report could not be written to {}", settings.out.display())
         })?;
     let page = std::path::absolute(written.folder.join("report.html")).unwrap_or(written.folder);
+    let shown = !quiet || report.result.exit_code != 0;
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     if args.json {
         print!("{}", String::from_utf8_lossy(&written.json));
-    } else if !quiet || report.result.exit_code != 0 {
+    } else if shown {
         print!("{}", text::render(&report, Some(&page)));
     }
+    evidence::store(&settings.out, settings.evidence.as_ref(), shown && !args.json).await?;
     Ok(report.result.exit_code)
 }

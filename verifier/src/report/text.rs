@@ -19,6 +19,9 @@ pub fn render(report: &Report, written: Option<&Path>) -> String {
     levels(&mut text, report);
     restores(&mut text, report);
     copies(&mut text, report);
+    if let Some(store) = &report.evidence_store {
+        let _ = writeln!(text, "\nEvidence: {} ({})", store.url, words::evidence_held(store).0);
+    }
     if let Some(path) = written {
         let _ = writeln!(text, "\nReport: {}", path.display());
     }

@@ -1,8 +1,8 @@
 //! Values in words: one place, so that the page, the terminal and the documentation say the same.
 
 use super::model::{
-    JobKind, Level, LevelState, LockMode, ProbeResult, Report, RestoreResult, RunStatus,
-    SettingResult, Severity, Strength, Tier, Verdict,
+    EvidenceStore, JobKind, Level, LevelState, LockMode, ProbeResult, Report, RestoreResult,
+    RunStatus, SettingResult, Severity, Strength, Tier, Verdict,
 };
 use jiff::Timestamp;
 
@@ -133,6 +133,37 @@ pub fn strength(strength: Strength) -> &'static str {
         Strength::ImmutableFile => "immutable file attribute",
         Strength::Governance => "governance lock",
         Strength::Compliance => "compliance lock",
+    }
+}
+
+/// Whether earlier evidence lies at its target, and what holds it there; and how good that is, as a class of the page.
+pub fn evidence_held(store: &EvidenceStore) -> (String, &'static str) {
+    let files = match store.files {
+        None => return ("NOT STORED".to_owned(), "bad"),
+        Some(0) => return ("nothing was there before this report".to_owned(), ""),
+        Some(files) => counted(files, "file"),
+    };
+    let now = match store.stored_now {
+        Some(now @ 1..) => format!(", {} of them stored only now", count(now)),
+        _ => String::new(),
+    };
+    let (held, class) = held(store.strength, store.locked_until);
+    match store.altered {
+        Some(altered @ 1..) => {
+            (format!("{files} of earlier evidence{now}; {held}; {} TOUCHED", count(altered)), "bad")
+        }
+        _ => (format!("{files} of earlier evidence{now}; {held}"), class),
+    }
+}
+
+/// What holds the newest file at an evidence target, and how good that is, as a class of the page.
+pub fn held(by: Option<Strength>, until: Option<Timestamp>) -> (String, &'static str) {
+    match (by, until) {
+        (Some(by), Some(until)) if by > Strength::Advisory => {
+            (format!("{} until {}", strength(by), minute(until)), "")
+        }
+        (Some(by), _) => (format!("NOT IMMUTABLE: {}", strength(by)), "bad"),
+        (None, _) => ("no lock was read, so nothing is claimed of it".to_owned(), "warn"),
     }
 }
 

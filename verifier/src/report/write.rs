@@ -132,7 +132,12 @@ fn check_id(id: &str) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn write_folder(parent: &Path, folder: &Path, files: &[(&str, &[u8])]) -> Result<(), WriteError> {
+/// Writes a folder of files in `parent`, all of them or none.
+pub(crate) fn write_folder(
+    parent: &Path,
+    folder: &Path,
+    files: &[(&str, &[u8])],
+) -> Result<(), WriteError> {
     let failed = |error| WriteError::Io(folder.to_owned(), error);
     fs::create_dir_all(parent).map_err(failed)?;
     // Removes what it holds when it is dropped, unless it was renamed first. The umask still narrows the permissions.

@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Depth;
+use super::evidence::EvidenceTable;
 use super::prober::ProberTable;
 
 /// The file's name in the usual places.
@@ -56,6 +57,8 @@ pub struct Config {
     pub lock_lead_s: u64,
     /// The credential of `prove-lock`.
     pub prober: ProberTable,
+    /// Where evidence is kept under lock.
+    pub evidence: EvidenceTable,
     /// How old in seconds the last escrow drill may be.
     #[serde(rename = "escrow_drill_every", deserialize_with = "length")]
     pub escrow_drill_every_s: Option<u64>,
@@ -87,6 +90,7 @@ impl Default for Config {
             concurrency: None,
             lock_lead_s: 7 * 24 * 3600,
             prober: ProberTable::default(),
+            evidence: EvidenceTable::default(),
             escrow_drill_every_s: None,
             job: Vec::new(),
             copy: Vec::new(),
@@ -155,6 +159,14 @@ impl Config {
         })?;
         let config: Self = keephold_cli::config::parse(&text, path)?;
         config.vault.refuse_also(&format!("{}: [vault]", path.display()))?;
+        let evidence = &config.evidence;
+        evidence.vault.refuse_also(&format!("{}: [evidence]", path.display()))?;
+        if let Some(unknown) = evidence.unknown.keys().next() {
+            return Err(usage(format!(
+                "{}: [evidence] has an unknown setting '{unknown}'",
+                path.display()
+            )));
+        }
         for (n, job) in config.job.iter().enumerate() {
             if config.job[..n]
                 .iter()
@@ -247,6 +259,8 @@ mod tests {
             .join("\n");
         let all = read(&all).unwrap();
         assert_eq!((all.copy[0].lag_s, all.copy.len()), (Some(24 * 3600), 1));
+        assert_eq!(all.evidence.keep_s, Some(400 * 24 * 3600));
+        assert!(config.evidence.vault.url.is_none() && all.evidence.vault.url.is_some());
     }
 
     #[test]
@@ -262,6 +276,8 @@ mod tests {
             ("[[copy]]\nurl = '/x'\n[[copy]]\nurl = '/x'\n", "twice"),
             ("[[copy]]\nurl='/x'\nname='a'\n[[copy]]\nurl='/y'\nname='a'\n", "twice"),
             ("[[copy]]\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
+            ("[evidence]\nurl = '/x'\nregoin = 'y'\n", "unknown setting 'regoin'"),
+            ("[evidence]\nurl = '/x'\nkeep = 'ever'\n", "26h"),
             ("fingerprint = 'abc'\n", "64 hexadecimal digits"),
             ("level = 'everything'\n", "unknown variant"),
             ("max_shrink_percent = 0\n", "1 to 100"),

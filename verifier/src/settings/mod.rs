@@ -1,11 +1,13 @@
 //! What to verify, and how: the command line over one TOML file.
 
 mod config;
+mod evidence;
 mod level;
 pub mod prober;
 mod signers;
 
 pub use config::{Config, CopyTable, ExpectedJob, FILE, TEMPLATE};
+pub use evidence::{EvidenceTable, EvidenceTarget};
 pub use level::Depth;
 pub use signers::{Believed, Signers};
 
@@ -34,6 +36,8 @@ pub struct Overrides {
     pub report_key: Option<PathBuf>,
     /// Where reports go.
     pub out: Option<PathBuf>,
+    /// Where evidence is kept under lock.
+    pub evidence: Option<String>,
     /// How deep to verify.
     pub level: Option<Depth>,
     /// Where things are restored to.
@@ -81,6 +85,8 @@ pub struct Settings {
     pub report_key: SigningKey,
     /// Where reports go.
     pub out: PathBuf,
+    /// Where they are kept under lock as well, if anywhere.
+    pub evidence: Option<EvidenceTarget>,
     /// How deep to verify.
     pub depth: Depth,
     /// Where things are restored to.
@@ -164,6 +170,7 @@ impl Settings {
             signers: Signers::read(signers)?,
             report_key: read_key(report_key)?,
             out: config.reports(over.out.as_deref()),
+            evidence: EvidenceTarget::resolve(config, over.evidence.as_deref(), &target)?,
             depth: over.level.or(config.level).unwrap_or_default(),
             scratch: std::path::absolute(&scratch)
                 .with_context(|| format!("{}", scratch.display()))?,

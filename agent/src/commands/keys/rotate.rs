@@ -8,17 +8,20 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use keephold_cli::exit::usage;
 use keephold_cli::keys::{HostKeys, replace};
-use keephold_vault::sign::{AllowedSigners, SigningKey, line};
+use keephold_vault::sign::{AllowedSigners, SigningKey, line, time_option};
 
 /// For how long the old key still counts: a run that goes on now loaded it when it began.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(7 * 24);
+const AFTER: &str = "valid-after";
+const BEFORE: &str = "valid-before";
 /// The target's clock may be behind this host's by so much.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(5);
 
 /// Replace this host's signing key, and print the lines that the verifier's allowed signers need.
 ///
 /// What the old key signed stays good. It is believed for seven more days, for the sake of a run that goes on now; if it
-/// was stolen, say since when, and every record that reached the vault after that is a critical finding.
+/// was stolen, say since when, and every record that reached the vault after that, signed with it or with one before it,
+/// is a critical finding.
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
     /// The old key may be in other hands since then, for example 2026-11-20T08:00Z.
@@ -42,14 +45,16 @@ pub(super) fn run(args: &RotateArgs, folder: &Path) -> Result<String> {
     // Since when the old key counts was noted when it was made, if it wasn't the first.
     let known = fs::read_to_string(&history).unwrap_or_default();
     let body = old.to_openssh();
-    let mut lines: Vec<String> =
-        known.lines().filter(|line| !line.ends_with(&body)).map(str::to_owned).collect();
-    let replaced = known.lines().find(|line| line.ends_with(&body));
-    let after =
-        replaced.and_then(|line| line.split_once("valid-after=\"")).and_then(|(_, rest)| {
-            jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", rest.split('"').next()?).ok()
-        });
-    let after = after.and_then(|at| jiff::tz::TimeZone::UTC.to_timestamp(at).ok());
+    let (replaced, earlier): (Vec<&str>, Vec<&str>) =
+        known.lines().partition(|line| line.ends_with(&body));
+    let mut lines: Vec<String> = earlier
+        .into_iter()
+        .map(|line| match args.compromised_since {
+            Some(since) => capped(line, since),
+            None => line.to_owned(),
+        })
+        .collect();
+    let after = replaced.first().and_then(|line| time(line, AFTER));
     lines.push(line(principal, &old, after, Some(until)));
     lines.push(line(principal, &new.public(), Some(now.checked_sub(CLOCK_SLACK)?), None));
     let text = format!("{}\n", lines.join("\n"));
@@ -66,4 +71,22 @@ pub(super) fn run(args: &RotateArgs, folder: &Path) -> Result<String> {
         new.public().fingerprint(),
         history.display()
     ))
+}
+
+/// The line of a key that was replaced earlier, believed until `since` at the longest: whoever could read the key that
+/// took its place may have read it before.
+fn capped(line: &str, since: Timestamp) -> String {
+    match time(line, BEFORE) {
+        Some(until) if until > since => {
+            line.replace(&time_option(BEFORE, until), &time_option(BEFORE, since))
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// A time among the options of a line that this program wrote.
+fn time(line: &str, option: &str) -> Option<Timestamp> {
+    let (_, rest) = line.split_once(&format!("{option}=\""))?;
+    let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", rest.split('"').next()?).ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(at).ok()
 }

@@ -25,7 +25,7 @@ use crate::ids::{PackId, SegmentId};
 use crate::read::{Vault, blocking, versions_or_newest};
 use crate::record::RecordKey;
 use crate::store::{
-    LockPolicy, ObjectKey, Prefix, Store, StoreError, Stored, VersionId, ensure_lockable,
+    Calls, LockPolicy, ObjectKey, Prefix, Store, StoreError, Stored, VersionId, ensure_lockable,
 };
 use crate::write::known::{CopyMemo, LockState, Spot};
 
@@ -67,6 +67,10 @@ pub struct CopyStatus {
     pub caught_up: (u64, u64),
     /// Bytes in blobs that this run stored again, everywhere, since the copy lacked them.
     pub bytes_again: u64,
+    /// Bytes of objects that the copy took in this run, those of earlier runs included.
+    pub bytes_stored: u64,
+    /// Requests that this run sent there, where the target counts them.
+    pub calls: Option<Calls>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +79,8 @@ struct State {
     overflow: Option<String>,
     waiting: u64,
     caught_up: (u64, u64),
+    /// The requests before this run.
+    calls_before: Calls,
 }
 
 /// What became of a pack at a copy.
@@ -98,6 +104,7 @@ pub struct Copy {
     spool: Spool,
     state: Mutex<State>,
     again: AtomicU64,
+    stored: AtomicU64,
 }
 
 impl Copy {
@@ -131,8 +138,8 @@ impl Copy {
     fn made(settings: CopySettings, store: Option<Arc<dyn Store>>) -> Self {
         let dir = settings.dir.join("spool");
         let spool = Spool::new(dir, settings.spool_max, settings.spool_free);
-        let (state, again) = (Mutex::default(), AtomicU64::new(0));
-        let copy = Self { settings, store, config: None, spool, state, again };
+        let (state, again, stored) = Default::default();
+        let copy = Self { settings, store, config: None, spool, state, again, stored };
         for sub in ["spool", "locks"] {
             let sub = copy.settings.dir.join(sub);
             if let Err(error) = std::fs::create_dir_all(&sub) {
@@ -191,6 +198,8 @@ impl Copy {
             waiting: state.waiting,
             caught_up: state.caught_up,
             bytes_again: self.again.load(Ordering::Relaxed),
+            bytes_stored: self.stored.load(Ordering::Relaxed),
+            calls: self.calls().map(|now| now.since(&state.calls_before)),
         }
     }
 
@@ -198,7 +207,13 @@ impl Copy {
     pub fn begin(&self) {
         let mut state = self.state();
         (state.overflow, state.waiting, state.caught_up) = (None, 0, (0, 0));
+        state.calls_before = self.calls().unwrap_or_default();
         self.again.store(0, Ordering::Relaxed);
+        self.stored.store(0, Ordering::Relaxed);
+    }
+
+    fn calls(&self) -> Option<Calls> {
+        self.store.as_ref().and_then(|store| store.calls())
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -234,6 +249,10 @@ impl Copy {
         self.again.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(in crate::write) fn count_stored(&self, bytes: u64) {
+        self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(in crate::write) fn count_caught_up(&self, packs: u64, records: u64) {
         let mut state = self.state();
         state.caught_up = (state.caught_up.0 + packs, state.caught_up.1 + records);
@@ -259,8 +278,12 @@ impl Copy {
     /// Sends an object, if the copy is up and stays so.
     async fn put(&self, key: &ObjectKey, bytes: Bytes, until: Timestamp) -> Option<Stored> {
         let store = self.up()?;
+        let size = bytes.len() as u64;
         match store.put(key, bytes, self.lock_end(store.now(), until)).await {
-            Ok(stored) => Some(stored),
+            Ok(stored) => {
+                self.count_stored(size);
+                Some(stored)
+            }
             Err(error) => {
                 self.fail(&error.into());
                 None

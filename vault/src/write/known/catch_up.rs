@@ -207,8 +207,10 @@ async fn deliver_pack(
         return Ok(None);
     };
     let until = copy.lock_end(store.now(), entry.until);
+    let size = bytes.len() as u64;
     match store.put(&entry.key, bytes.into(), until).await {
         Ok(stored) => {
+            copy.count_stored(size);
             copy.spool().remove(&entry);
             copy.count_caught_up(1, 0);
             Ok(Some((id, Spot::of(&stored))))

@@ -113,6 +113,7 @@ fn settings(maker: &VaultMaker, dir: &Path) -> Settings {
         signers: Signers::parse(&format!("db1 {}", maker.signing.public().to_openssh())).unwrap(),
         report_key: SigningKey::generate("verify1").unwrap(),
         out: dir.join("no/reports"),
+        evidence: None,
         depth: Depth::Restore,
         scratch: dir.to_owned(),
         pg_bin_dir: None,

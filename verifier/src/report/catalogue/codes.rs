@@ -102,6 +102,17 @@ catalogue! {
     UNEXPLAINED = "KH-VAULT-006", Presence, Warning, "The vault holds objects that nothing explains",
         "Find in the access log who wrote them, and revoke that credential. Once their locks have ended, `keephold prune` takes away the packs that nothing needs; index segments that don't open it leaves to you.";
 
+    // Evidence, at the target that locks it.
+    /// Reports, proofs or drills could not be stored at the evidence target: they lie in the verifier's folder only, where they can be changed.
+    EVIDENCE_NOT_STORED = "KH-EVID-001", Presence, High, "Evidence is not stored",
+        "See the reason given, and mend it: `keephold policy evidence` prints what the credential needs. The next run stores what this one could not; keep the folder of reports until then.";
+    /// The target at which evidence is stored does not keep anyone from changing or deleting it.
+    EVIDENCE_UNLOCKED = "KH-EVID-002", Presence, Warning, "The evidence target is not immutable",
+        "Name a bucket with versioning and Object Lock in `[evidence]`, with `lock = \"compliance\"`.";
+    /// Stored evidence was hidden by a delete marker or written over, or isn't as it is in the verifier's folder. What was stored first is still under its lock.
+    EVIDENCE_TOUCHED = "KH-EVID-003", Presence, High, "Stored evidence was touched",
+        "Read the first version of that key: it is the one that was stored. Find out who else has the verifier's credential, or owns the bucket, and replace the credential.";
+
     // Presence: stored objects as listed.
     /// An object that an unexpired run needs is not in the vault.
     OBJECT_MISSING = "KH-PRES-001", Presence, Critical, "A needed object is missing",

@@ -271,6 +271,13 @@ pub(super) fn provenance(report: &Report) -> Vec<Fact> {
             if drill.jobs_opened == drill.jobs { "" } else { "bad" },
         ),
     };
+    let store = match &report.evidence_store {
+        None => classed("Evidence kept", "in the verifier's folder only, under no lock", "warn"),
+        Some(store) => {
+            let (held, class) = words::evidence_held(store);
+            classed("Evidence kept", format!("{}: {held}", store.url), class)
+        }
+    };
     vec![
         fact("Program", format!("{} {}", tool.name, tool.version)),
         code("BLAKE3 of the program", or_unknown(tool.binary_blake3.clone())),
@@ -287,5 +294,6 @@ pub(super) fn provenance(report: &Report) -> Vec<Fact> {
         ),
         drill,
         previous,
+        store,
     ]
 }

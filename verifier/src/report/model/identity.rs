@@ -1,6 +1,7 @@
 //! Who made the report, about what, and under which policy.
 
 use jiff::Timestamp;
+use keephold_vault::store;
 use serde::{Deserialize, Serialize};
 
 /// The program that made the report.
@@ -110,6 +111,30 @@ pub enum Strength {
     Governance,
     /// Object Lock in compliance mode: nobody can lift it before its time, the account's owner neither.
     Compliance,
+}
+
+impl From<store::Strength> for Strength {
+    fn from(strength: store::Strength) -> Self {
+        match strength {
+            store::Strength::None => Self::None,
+            store::Strength::Advisory => Self::Advisory,
+            store::Strength::ImmutableFile => Self::ImmutableFile,
+            store::Strength::Governance => Self::Governance,
+            store::Strength::Compliance => Self::Compliance,
+        }
+    }
+}
+
+/// What a lock of such a mode is worth.
+impl From<store::LockMode> for Strength {
+    fn from(mode: store::LockMode) -> Self {
+        match mode {
+            store::LockMode::Advisory => Self::Advisory,
+            store::LockMode::ImmutableFile => Self::ImmutableFile,
+            store::LockMode::Governance => Self::Governance,
+            store::LockMode::Compliance => Self::Compliance,
+        }
+    }
 }
 
 /// Object Lock's two modes.

@@ -4,6 +4,7 @@
 //! "unknown" is a statement and never an omission. And fields are only ever added: `schema` names the major version, and
 //! a reader ignores what it doesn't know. `docs/report.schema.json` describes the same fields for other languages.
 
+mod evidence;
 mod identity;
 mod job;
 mod level;
@@ -12,6 +13,7 @@ mod proof;
 mod restore;
 mod stored;
 
+pub use evidence::EvidenceStore;
 pub use identity::{
     BucketSetting, Clock, DefaultRetention, LockMode, Period, Policy, PreviousReport,
     SettingResult, Signer, Strength, Target, Tool,
@@ -83,6 +85,9 @@ pub struct Report {
     /// The last drill with an identity that is kept offline; `null` if none was done.
     #[serde(default)]
     pub escrow_drill: Option<EscrowDrill>,
+    /// Where evidence is kept under lock beside the verifier's own folder; `null` if nowhere.
+    #[serde(default)]
+    pub evidence_store: Option<EvidenceStore>,
     /// The report before this one, so that none can be taken out unseen; `null` for the first.
     pub previous_report: Option<PreviousReport>,
     /// The key that signs this document.
@@ -93,6 +98,11 @@ impl Report {
     /// The folder for this report, here and in a vault: the time it finished and its id.
     pub fn folder_name(&self) -> String {
         format!("{}-{}", self.finished.strftime("%Y%m%dT%H%M%SZ"), self.report_id)
+    }
+
+    /// Whether a folder is named as those of reports are: it begins with a day.
+    pub fn names_folder(name: &str) -> bool {
+        name.get(..8).is_some_and(|day| day.bytes().all(|b| b.is_ascii_digit()))
     }
 }
 

@@ -40,6 +40,10 @@ pub(crate) fn failing() -> Report {
     coverage.checked.clear();
     report.coverage = Coverage::default();
     findings(&mut report);
+    if let Some(store) = &mut report.evidence_store {
+        (store.files, store.stored_now, store.altered) = (None, None, None);
+        (store.strength, store.locked_until) = (None, None);
+    }
     report.previous_report = None;
     report.conclude();
     report

@@ -52,6 +52,7 @@ pub(crate) fn warning() -> Report {
         ..Coverage::default()
     };
     report.copies.clear();
+    report.evidence_store = None;
     report.restore_tests[1].rto_target_s = None;
     report.restore_tests[1].rto_met = None;
     report.findings = vec![
@@ -201,6 +202,7 @@ pub(super) fn base() -> Report {
             }],
         },
         escrow_drill: Some(parts::escrow_drill()),
+        evidence_store: Some(parts::evidence_store()),
         previous_report: Some(PreviousReport {
             report_id: "q1x9-20261122".to_owned(),
             finished: at("2026-11-22T04:17:40Z"),

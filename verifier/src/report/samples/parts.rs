@@ -315,6 +315,19 @@ pub(super) fn escrow_drill() -> EscrowDrill {
     }
 }
 
+pub(super) fn evidence_store() -> EvidenceStore {
+    EvidenceStore {
+        url: "s3://acme-evidence/verify1".to_owned(),
+        keep_days: 400,
+        files: Some(93),
+        stored_now: Some(3),
+        altered: Some(0),
+        strength: Some(Strength::Compliance),
+        locked_until: Some(at("2027-12-27T04:17:42Z")),
+        notes: Vec::new(),
+    }
+}
+
 pub(super) fn encryption() -> Encryption {
     let recipient = |key: &str, label: &str, last_used: Option<&str>| Recipient {
         public_key: key.to_owned(),
