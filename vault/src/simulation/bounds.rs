@@ -68,12 +68,12 @@ impl World {
         }
     }
 
-    /// A host extends an object once in a quarter of its keeping time, not at every run; twice more, to be safe while a
-    /// run lasts and when it is first used; and twice for each run that failed.
+    /// A host extends an object once in a quarter of its keeping time, not at every run; four times more, to be safe while
+    /// a run lasts and when it is first used, each in two attempts; and twice for each run that failed.
     pub(super) fn check_extensions(&mut self) {
         let bound = |host: &Host| {
             let span = self.now.duration_since(self.began).as_secs() as u64;
-            2 + span / (host.keep / 4).as_secs() as u64 + 2 * host.failures
+            4 + span / (host.keep / 4).as_secs() as u64 + 2 * host.failures
         };
         let bound: u64 = self.hosts.iter().map(bound).sum();
         for (key, count) in &self.extensions {
