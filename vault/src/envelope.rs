@@ -145,6 +145,10 @@ pub fn seal(keys: &RunKeys, recipients: &Recipients) -> Result<Vec<u8>, Error> {
     plaintext.extend_from_slice(keys.vault.as_bytes());
     plaintext.extend_from_slice(keys.run.as_bytes());
     plaintext.extend_from_slice(keys.secret.as_bytes());
+    #[cfg(test)]
+    if let Some(sealed) = crate::simulation::age_file(&plaintext, &recipients.names) {
+        return Ok(sealed);
+    }
     let list = recipients.keys.iter().map(|k| k.as_ref() as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(list).map_err(|e| bad(e.to_string()))?;
     let mut sealed = Vec::new();

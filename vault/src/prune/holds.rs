@@ -1,6 +1,6 @@
 //! What records hold, and which records may go themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -33,7 +33,7 @@ pub(super) fn short(id: &PackId) -> ShortName {
 pub(super) struct Holds {
     /// Sorted.
     packs: Vec<ShortName>,
-    segments: HashMap<SegmentId, Needed>,
+    segments: BTreeMap<SegmentId, Needed>,
     /// The records of each job that may go, from the oldest on; the first one that can't stops the others.
     pub(super) may_go: Vec<Vec<FoundRecord>>,
     /// All others.

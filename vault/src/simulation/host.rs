@@ -1,56 +1,67 @@
-//! What a host does: a run in steps, and the promise at its end.
+//! What a host does: one run, from the vault's index to the record, which is the promise.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use super::world::{BOUNDS, FILES, World, days};
+use super::promises::{Kept, Offer, Offers};
+use super::world::{BOUNDS, days};
 use crate::config::VaultConfig;
 use crate::content::{Content, Extent, Extents};
-use crate::envelope::{self, RunKeys};
+use crate::envelope::{self, Recipients, RunKeys};
 use crate::error::Error;
-use crate::ids::SegmentId;
-use crate::index::{OpenSegment, PackRow};
+use crate::keys::VaultSecret;
 use crate::pack::BlobKind;
 use crate::record::{self, JobKind, Record, RecordKey, Retention, Snapshot, Status, Totals};
 use crate::sign::SigningKey;
-use crate::store::{LockPolicy, ObjectKey, Store, VersionId};
-use crate::testing::{entry, noise};
+use crate::store::{LockPolicy, Prefix, Store};
+use crate::testing::entry;
 use crate::tree::{EntryKind, TreeBuilder, TreeRoot};
-use crate::write::{AtCopy, Copy, CopySettings, Known, RunContext, Settings, Writer};
+use crate::write::{AtCopy, Copy, CopySettings, Known, RunContext, Settings, Writer, Written};
 
 const JOB: &str = "files";
+/// How often a run begins anew when something that it meant to use again is gone, as the agent does.
+const ATTEMPTS: u32 = 2;
 
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// A host with one job.
-pub(super) struct Host {
-    pub(super) name: String,
+/// What everybody in a vault knows.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) config: VaultConfig,
+    pub(super) secret: VaultSecret,
+    pub(super) recipients: Recipients,
+    /// What records are about to promise.
+    pub(super) offers: Offers,
+}
+
+/// Everything that one run takes.
+pub(super) struct Run {
+    pub(super) shared: Shared,
+    pub(super) n: usize,
     pub(super) signing: SigningKey,
-    pub(super) cache: tempfile::TempDir,
+    pub(super) cache: PathBuf,
+    pub(super) store: Arc<dyn Store>,
+    /// The copy that it writes to as well.
+    pub(super) second: Option<Arc<dyn Store>>,
+    /// By the host's own clock.
+    pub(super) started: Timestamp,
     pub(super) keep: SignedDuration,
     pub(super) evidence: SignedDuration,
     pub(super) files: Files,
-    pub(super) started_runs: u64,
-    pub(super) going: Option<Going>,
-    /// The copy that its run writes to as well.
-    pub(super) also: Option<Arc<Copy>>,
-    pub(super) last: Timestamp,
-    pub(super) failures: u64,
 }
 
-/// A run between two of its steps.
-pub(super) enum Going {
-    Fed { writer: Box<Writer>, root: TreeRoot, run: Run },
-    Stored { snapshot: Snapshot, at: Vec<AtCopy>, run: Run },
-}
-
-/// What a run backs up, and for how long.
-pub(super) struct Run {
-    started: Timestamp,
-    keep: SignedDuration,
-    files: Files,
+/// What came of a run.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Ran {
+    pub(super) drained: u64,
+    /// Whether the copy got the record with the run, how many it got late, and whether anything was stored again for it.
+    pub(super) copied: bool,
+    pub(super) caught_up: u64,
+    pub(super) again: bool,
 }
 
 impl Run {
@@ -58,217 +69,161 @@ impl Run {
         self.started + self.keep
     }
 
-    /// Where a lock must be moved anyway, it is moved so far.
+    /// Where a lock must be moved anyway, it is moved so far (as the agent's `retention::slack` has it).
     fn until(&self) -> Timestamp {
-        self.expires() + self.keep / 4
+        self.expires() + (self.keep / 4).min(days(30))
     }
-}
 
-/// What a record promises.
-pub(super) struct Promise {
-    pub(super) host: usize,
-    pub(super) seq: u64,
-    pub(super) object: ObjectKey,
-    pub(super) key: RecordKey,
-    pub(super) expires: Timestamp,
-    pub(super) evidence_until: Timestamp,
-    pub(super) needed: Vec<(ObjectKey, Option<VersionId>)>,
-    pub(super) files: Files,
-}
-
-impl World {
-    /// A host does the next step of its run.
-    pub(super) async fn advance(&mut self, n: usize) -> Result<(), Error> {
-        match self.hosts[n].going.take() {
-            None if self.now.duration_since(self.hosts[n].last)
-                < SignedDuration::from_hours(20) =>
-            {
-                Ok(())
+    /// Runs the job; leaves a record, whatever comes of it.
+    pub(super) async fn go(self) -> Result<Ran, Error> {
+        let copy = match &self.second {
+            Some(second) => Some(self.open_second(second).await),
+            None => None,
+        };
+        let mut attempt = 1;
+        let stored = loop {
+            match self.attempt(copy.as_ref()).await {
+                Err(Error::Gone { .. }) if attempt < ATTEMPTS => attempt += 1,
+                result => break result,
             }
-            None => self.begin(n).await,
-            Some(Going::Fed { writer, root, run }) => {
-                let (written, known) = writer.finish(run.expires(), run.until()).await?;
-                self.happened.drained += written.packs_drained;
+        };
+        match stored {
+            Ok((root, written)) => {
+                let ran = Ran {
+                    drained: written.packs_drained,
+                    caught_up: copy.as_ref().map_or(0, |copy| copy.status().caught_up.1),
+                    again: copy.as_ref().is_some_and(|copy| copy.status().bytes_again > 0),
+                    copied: false,
+                };
                 let (segments, locked_until) = (written.segments, written.locked_until);
                 let snapshot = Snapshot { root, segments, locked_until };
-                known.note_usage(JOB, run.expires())?;
-                let at = written.copies;
-                self.hosts[n].going = Some(Going::Stored { snapshot, at, run });
-                Ok(())
+                let copied = self.leave(Some(snapshot), copy.as_ref(), &written.copies).await?;
+                Ok(Ran { copied, ..ran })
             }
-            Some(Going::Stored { snapshot, at, run }) => self.leave(n, snapshot, &at, run).await,
+            Err(error) => {
+                self.leave(None, copy.as_ref(), &[]).await?;
+                Err(error)
+            }
         }
     }
 
-    async fn begin(&mut self, n: usize) -> Result<(), Error> {
-        for _ in 0..=self.dice.below(2) {
-            let (name, version) = (self.dice.below(FILES), self.dice.below(1 << 40));
-            self.hosts[n]
-                .files
-                .insert(format!("f{name}"), noise(version, 300 + version as usize % 900));
-        }
-        let host = &mut self.hosts[n];
-        host.last = self.now;
-        host.started_runs += 1;
-        // Of two classes: each seventh run is kept three times as long.
-        let keep = host.keep * if host.started_runs.is_multiple_of(7) { 3 } else { 1 };
-        let run = Run { started: self.now, keep, files: host.files.clone() };
-        let (store, id) = (self.store.clone() as Arc<dyn Store>, self.config.id);
-        let whom = &self.recipients;
-        let cache = host.cache.path().to_owned();
-        let secret = self.secret.clone();
+    async fn attempt(&self, copy: Option<&Arc<Copy>>) -> Result<(TreeRoot, Written), Error> {
+        let Shared { config, secret, recipients, .. } = &self.shared;
+        let digest = recipients.digest();
+        let (store, id) = (self.store.clone(), config.id);
         let mut known =
-            Known::open(&cache, store.clone(), id, secret.clone(), whom.digest(), true).await?;
-        if n == 0 {
-            let also = self.open_second(run.until()).await;
-            known.join(std::slice::from_ref(&also)).await;
-            self.happened.caught_up += also.status().caught_up.1;
-            self.hosts[n].also = Some(also);
-        }
-        known.plan_draining(JOB, run.expires(), run.until())?;
-        let context = RunContext::new(store, id, secret, whom, run.until(), cache)?;
+            Known::open(&self.cache, store.clone(), id, secret.clone(), digest, true).await?;
+        known.join(copy.map_or(&[], std::slice::from_ref)).await;
+        known.plan_draining(JOB, self.expires(), self.until())?;
+        let cache = self.cache.clone();
+        let context = RunContext::new(store, id, secret.clone(), recipients, self.until(), cache)?;
         let settings = Settings { level: 1, threads: 1, uploads: 1 };
-        let mut writer = Writer::start(context, &settings, BOUNDS, known).await?;
-        let fed = tokio::task::spawn_blocking(move || {
-            let mut tree = TreeBuilder::default();
-            let mut entries = Vec::new();
-            for (name, bytes) in &run.files {
-                let id = writer.add(BlobKind::Data, bytes)?;
-                let extents = vec![Extent::Blob { id, length: bytes.len() as u32 }];
-                let extents = Extents::Inline(extents);
-                let content = Content { size: bytes.len() as u64, hash: None, extents };
-                entries.push(entry(name, EntryKind::File(content))?);
-            }
-            let mut keep = |bytes: &[u8]| writer.add(BlobKind::Tree, bytes);
-            for entry in &entries {
-                tree.add(entry, &mut keep)?;
-            }
-            let root = tree.finish(&mut keep)?;
-            Ok::<_, Error>(Going::Fed { writer: Box::new(writer), root, run })
-        });
-        self.hosts[n].going = Some(fed.await.unwrap()?);
-        Ok(())
+        let writer = Writer::start(context, &settings, BOUNDS, known).await?;
+        let files = self.files.clone();
+        let fed = tokio::task::spawn_blocking(move || feed(writer, &files)).await;
+        let (writer, root) = fed.unwrap()?;
+        let (written, known) = writer.finish(self.expires(), self.until()).await?;
+        known.note_usage(JOB, self.expires())?;
+        Ok((root, written))
     }
 
     /// Reaches the copy that the first host writes to.
-    async fn open_second(&self, until: Timestamp) -> Arc<Copy> {
+    async fn open_second(&self, store: &Arc<dyn Store>) -> Arc<Copy> {
         let settings = CopySettings {
             name: "second".into(),
             policy: LockPolicy::Compliance,
             keep: None,
             spool_max: 1 << 13,
             spool_free: 0,
-            dir: self.hosts[0].cache.path().join("copies/second"),
+            dir: self.cache.join("copies/second"),
         };
-        let config = self.config.to_bytes().unwrap().0.into();
-        let until = until + days(5000);
-        Arc::new(Copy::open(settings, self.second.clone(), config, until).await)
+        let config = self.shared.config.to_bytes().unwrap().0.into();
+        Arc::new(Copy::open(settings, store.clone(), config, self.until() + days(5000)).await)
     }
 
-    /// Writes the record, which is the promise.
+    /// The number of the last record of this host, dead ones too.
+    async fn last_seq(&self) -> Result<u64, Error> {
+        let prefix = Prefix::folder(&["runs", &host_name(self.n), JOB]).unwrap();
+        let listed: Vec<_> = self.store.list(&prefix).try_collect().await?;
+        let seq = |key: &str| key.parse::<RecordKey>().map_or(0, |key| key.seq);
+        Ok(listed.iter().map(|listed| seq(listed.key.as_str())).max().unwrap_or(0))
+    }
+
+    /// Writes the record, which is the promise; answers whether the copy got it too.
     async fn leave(
-        &mut self,
-        n: usize,
-        snapshot: Snapshot,
+        &self,
+        snapshot: Option<Snapshot>,
+        copy: Option<&Arc<Copy>>,
         at: &[AtCopy],
-        run: Run,
-    ) -> Result<(), Error> {
-        let needed = self.needed(&snapshot).await?;
-        let host = &self.hosts[n];
-        // Dead records too, as the agent sees them in the listing.
-        let prefix = format!("runs/{}/", host.name);
-        let before = self.store.keys().into_iter().filter(|k| k.as_str().starts_with(&prefix));
-        let seq = 1 + before
-            .filter_map(|k| Some(k.as_str().parse::<RecordKey>().ok()?.seq))
-            .max()
-            .unwrap_or(0);
-        let expires = run.expires();
-        let evidence_until = run.started + host.evidence.max(run.keep);
-        let record = Record {
+    ) -> Result<bool, Error> {
+        let Shared { config, secret, recipients, offers } = &self.shared;
+        let (expires, evidence_until) =
+            (self.expires(), self.started + self.evidence.max(self.keep));
+        let finished = self.started.max(self.store.now());
+        let mut record = Record {
             format: Record::FORMAT.into(),
-            vault: VaultConfig::fingerprint(&self.config.to_bytes()?.0),
-            host: host.name.clone(),
+            vault: VaultConfig::fingerprint(&config.to_bytes()?.0),
+            host: host_name(self.n),
             job: JOB.into(),
             kind: JobKind::Directory,
-            seq,
+            seq: 0,
             previous: None,
-            started: run.started,
-            finished: self.now,
-            clock_offset_ms: None,
-            status: Status::Success,
+            started: self.started,
+            finished,
+            clock_offset_ms: self.store.clock_offset_ms(),
+            status: if snapshot.is_some() { Status::Success } else { Status::Failed },
             messages: Vec::new(),
             program: "simulation".into(),
-            recipients: self.recipients.names().to_vec(),
+            recipients: recipients.names().to_vec(),
             retention: Retention { class: "daily".into(), expires, evidence_until, mode: None },
             source: None,
             totals: Totals::default(),
-            snapshot: Some(snapshot),
+            snapshot,
             copies: Vec::new(),
         };
-        record.ensure_unexpired(self.now)?;
-        let keys = RunKeys::for_record(self.config.id, self.secret.clone())?;
-        let envelope = envelope::seal(&keys, &self.recipients)?;
-        let sealed = record::seal(&record, self.config.id, &self.secret, &envelope, &host.signing)?;
+        record.ensure_unexpired(self.store.now())?;
+        record.seq = 1 + self.last_seq().await?;
+        let keys = RunKeys::for_record(config.id, secret.clone())?;
+        let envelope = envelope::seal(&keys, recipients)?;
+        let sealed = record::seal(&record, config.id, secret, &envelope, &self.signing)?;
         let object = sealed.key.object()?;
-        let also = self.hosts[n].also.clone();
-        if let Some(also) = &also {
-            also.await_record(&sealed.key, &sealed.bytes, evidence_until);
+        if let Some(copy) = copy {
+            copy.await_record(&sealed.key, &sealed.bytes, evidence_until);
         }
+        let snapshot = record.snapshot.take();
+        let kept = snapshot.map(|snapshot| Kept { snapshot, files: self.files.clone() });
+        offers.lock().unwrap().insert(
+            object.clone(),
+            Offer { host: self.n, key: sealed.key.clone(), expires, evidence_until, kept },
+        );
+        let ready = record.status == Status::Failed || matches!(at, [AtCopy::Whole(_)]);
         let bytes = bytes::Bytes::from(sealed.bytes);
-        let mut put = self.store.put(&object, bytes.clone(), evidence_until).await;
-        if put.is_err() {
-            put = self.store.put(&object, bytes.clone(), evidence_until).await;
+        if self.store.put(&object, bytes.clone(), evidence_until).await.is_err() {
+            self.store.put(&object, bytes.clone(), evidence_until).await?;
         }
-        // Killed between the two, or it goes on.
-        if let (Some(also), Ok(_), false) = (&also, &put, self.dice.percent(5)) {
-            self.happened.again += u64::from(also.status().bytes_again > 0);
-            if matches!(at, [AtCopy::Whole(_)]) && also.is_up() {
-                let there = also.put_record(&sealed.key, bytes, evidence_until).await;
-                self.happened.copied += u64::from(there);
-            }
-        }
-        // Whatever the host was told: what can be seen is a promise.
-        if self.store.keys().contains(&object) {
-            let key = sealed.key;
-            self.happened.runs += 1;
-            self.promises.push(Promise {
-                host: n,
-                seq,
-                object,
-                key,
-                expires,
-                evidence_until,
-                needed,
-                files: run.files,
-            });
-        }
-        put.map(|_| ()).map_err(Error::from)
+        let Some(copy) = copy.filter(|copy| ready && copy.is_up()) else { return Ok(false) };
+        Ok(copy.put_record(&sealed.key, bytes, evidence_until).await)
     }
+}
 
-    async fn needed(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<(ObjectKey, Option<VersionId>)>, Error> {
-        let mut needed = Vec::new();
-        for segment in &snapshot.segments {
-            let rows = self.rows(&segment.id, segment.version.as_ref()).await?;
-            let key = ObjectKey::segment(&segment.id);
-            needed.push((key, segment.version.clone()));
-            for n in segment.used.iter() {
-                let row = &rows[n as usize];
-                needed.push((ObjectKey::pack(&row.id), row.version.clone()));
-            }
-        }
-        Ok(needed)
-    }
+pub(super) fn host_name(n: usize) -> String {
+    format!("host{n}")
+}
 
-    /// What a segment says of its packs.
-    pub(super) async fn rows(
-        &self,
-        id: &SegmentId,
-        version: Option<&VersionId>,
-    ) -> Result<Vec<PackRow>, Error> {
-        let bytes = self.store.get(&ObjectKey::segment(id), version, 1 << 27).await?;
-        OpenSegment::open_whole(id, self.config.id, &self.secret, &bytes)?.pack_rows(&bytes)
+/// Reads the source into the pipeline.
+fn feed(mut writer: Writer, files: &Files) -> Result<(Writer, TreeRoot), Error> {
+    let mut tree = TreeBuilder::default();
+    let mut entries = Vec::new();
+    for (name, bytes) in files {
+        let id = writer.add(BlobKind::Data, bytes)?;
+        let extents = Extents::Inline(vec![Extent::Blob { id, length: bytes.len() as u32 }]);
+        let content = Content { size: bytes.len() as u64, hash: None, extents };
+        entries.push(entry(name, EntryKind::File(content))?);
     }
+    let mut keep = |bytes: &[u8]| writer.add(BlobKind::Tree, bytes);
+    for entry in &entries {
+        tree.add(entry, &mut keep)?;
+    }
+    let root = tree.finish(&mut keep)?;
+    Ok((writer, root))
 }

@@ -48,6 +48,18 @@ struct Held {
     modified: Timestamp,
 }
 
+impl Held {
+    fn peek(&self, key: &ObjectKey) -> Peek {
+        Peek {
+            key: key.clone(),
+            version: self.version.clone(),
+            size: self.body.as_ref().map(|body| body.len() as u64),
+            locked_until: self.lock.map(|lock| lock.until),
+            modified: self.modified,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Versions of each key, oldest first.
@@ -58,7 +70,6 @@ struct State {
     /// What the store takes for now; the host's clock if unset.
     clock: Option<Timestamp>,
     faults: Option<Faults>,
-    yields: bool,
 }
 
 /// What goes wrong with a request.
@@ -182,13 +193,6 @@ impl MemoryStore {
         answered(fault).map(|()| state)
     }
 
-    /// Lets others go first, where a test steps through requests one by one.
-    async fn latency(&self) {
-        if self.state().yields {
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// Sets the store's clock; it stands still until it is set again.
     pub fn set_clock(&self, now: Timestamp) {
         self.state().clock = Some(now);
@@ -201,24 +205,18 @@ impl MemoryStore {
         state.faults = faults.map(Faults);
     }
 
-    /// Whether requests that change or look at one object give way once before they take effect.
-    pub fn set_yielding(&self, yields: bool) {
-        self.state().yields = yields;
-    }
-
     /// Everything that lies there, by key, oldest version first.
     pub fn peek(&self) -> Vec<Peek> {
         let state = self.state();
-        let all = state.objects.iter().flat_map(|(key, versions)| {
-            versions.iter().map(|held| Peek {
-                key: key.clone(),
-                version: held.version.clone(),
-                size: held.body.as_ref().map(|body| body.len() as u64),
-                locked_until: held.lock.map(|lock| lock.until),
-                modified: held.modified,
-            })
-        });
-        all.collect()
+        let all = state.objects.iter();
+        all.flat_map(|(key, versions)| versions.iter().map(|held| held.peek(key))).collect()
+    }
+
+    /// What lies under one key, oldest version first.
+    pub fn peek_at(&self, key: &ObjectKey) -> Vec<Peek> {
+        let state = self.state();
+        let versions = state.objects.get(key).map(Vec::as_slice).unwrap_or_default();
+        versions.iter().map(|held| held.peek(key)).collect()
     }
 
     /// Ends the locks of all versions of an object: what only time can do elsewhere.
@@ -286,7 +284,6 @@ impl Store for MemoryStore {
         body: Bytes,
         retain_until: Timestamp,
     ) -> Result<Stored, StoreError> {
-        self.latency().await;
         let (mut state, fault) = self.asked(Request::Put(key.clone()))?;
         let lock = Lock { mode: LockMode::Compliance, until: retain_until };
         if let Ok(held) = state.find(key, None) {
@@ -389,7 +386,6 @@ impl Store for MemoryStore {
         key: &ObjectKey,
         version: Option<&VersionId>,
     ) -> Result<Option<Lock>, StoreError> {
-        self.latency().await;
         Ok(self.asked_to_read(Request::Retention(key.clone()))?.find(key, version)?.lock)
     }
 
@@ -399,7 +395,6 @@ impl Store for MemoryStore {
         version: Option<&VersionId>,
         until: Timestamp,
     ) -> Result<Option<Lock>, StoreError> {
-        self.latency().await;
         let (mut state, fault) = self.asked(Request::Extend(key.clone(), version.cloned()))?;
         let held = state.find(key, version)?;
         let longer = Lock { mode: LockMode::Compliance, until };
@@ -432,7 +427,6 @@ impl Store for MemoryStore {
 #[async_trait]
 impl Prune for MemoryStore {
     async fn delete(&self, key: &ObjectKey, version: Option<&VersionId>) -> Result<(), StoreError> {
-        self.latency().await;
         let (mut state, fault) = self.asked(Request::Delete(key.clone()))?;
         let now = state.now();
         let Some(versions) = state.objects.get_mut(key) else { return Err(missing(key, version)) };

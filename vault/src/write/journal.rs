@@ -90,9 +90,10 @@ impl Left {
 /// The journals in `dir` whose runs are no longer alive.
 pub(crate) fn left_behind(dir: &Path) -> Result<Vec<Left>, Error> {
     let entries = fs::read_dir(dir).map_err(Error::local(format!("reading {}", dir.display())))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
     let mut left = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
+    for path in paths {
         let Ok(file) = File::open(&path) else { continue };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;

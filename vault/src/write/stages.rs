@@ -27,6 +27,8 @@ pub(super) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
+    #[cfg(test)]
+    let body = crate::simulation::inherited(body);
     std::thread::Builder::new()
         .name(name.into())
         .spawn(body)

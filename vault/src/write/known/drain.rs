@@ -156,7 +156,7 @@ impl Known {
         for path in entries.flatten().map(|entry| entry.path()).filter(|path| *path != own) {
             let Some(other) = read_note::<Usage>(&path) else { continue };
             // A job that is no longer run keeps nothing once its last snapshot has expired.
-            let now = Timestamp::now().min(needed);
+            let now = self.store.now().min(needed);
             if other.expires_s < now.as_second() {
                 continue;
             }

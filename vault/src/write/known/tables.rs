@@ -34,13 +34,17 @@ impl Known {
         let folder = self.dir.join("tables");
         let entries =
             fs::read_dir(&folder).map_err(Error::local(format!("reading {}", folder.display())))?;
+        let mut paths: Vec<_> = entries
+            .flatten()
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            .map(|entry| entry.path())
+            .collect();
+        // Folders are listed in no order; of equal tables the same is asked first each time.
+        paths.sort();
         let mut covered: HashSet<SegmentId> = HashSet::new();
         let mut tables: Vec<Table> = Vec::new();
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let Some(table) = Table::open(&entry.path()) else { continue };
+        for path in paths {
+            let Some(table) = Table::open(&path) else { continue };
             if table.segments().iter().any(|id| self.numbers.contains_key(id)) {
                 covered.extend(table.segments());
                 tables.push(table);
