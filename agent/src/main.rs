@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use keephold_cli::exit::{Exit, exit_of, render};
 use keephold_cli::logging::{self, LogArgs};
+use keephold_cli::memory::{self, GiveBack};
 
 /// Backs up PostgreSQL and directories into a vault that this host can only add to.
 #[derive(Debug, Parser)]
@@ -53,8 +54,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    keephold_cli::memory::share_heaps();
+    memory::share_heaps();
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Backup(_)) {
+        memory::give_back(GiveBack::Frames);
+    }
     logging::init(&cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -9,7 +9,7 @@ use keephold_verify::commands::{Cli, run};
 
 fn main() -> ExitCode {
     keephold_cli::memory::share_heaps();
-    keephold_cli::memory::give_large_buffers_back();
+    keephold_cli::memory::give_back(keephold_cli::memory::GiveBack::Packs);
     let cli = Cli::parse();
     logging::init(cli.log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

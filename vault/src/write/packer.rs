@@ -177,7 +177,11 @@ impl Packer {
     }
 
     /// Puts a frame of data to those of its life.
-    fn fill(&mut self, filling: &mut Filling, frame: Frame) -> Result<(), Error> {
+    fn fill(&mut self, filling: &mut Filling, mut frame: Frame) -> Result<(), Error> {
+        if filling.pack.is_none() {
+            // Compressors leave room for what doesn't shrink: too much to be kept.
+            frame.data.shrink_to_fit();
+        }
         filling.waiting.push(frame);
         let enough =
             length(&filling.waiting) >= APART_MIN || blobs(&filling.waiting) >= APART_BLOBS;
@@ -281,8 +285,8 @@ impl Packer {
         let Uploaded { shelf, note, at_copies, buffer } =
             done.map_err(|e| Error::Stopped(e.to_string()))??;
         self.lanes.arrived(u64::from(note.row.size), Instant::now());
-        // One at a time is needed again; more are what fewer lanes no longer take.
-        if self.spare_packs.is_empty() {
+        // One at a time is needed again; more are what fewer lanes no longer take, or a second pack that is open.
+        if self.spare_packs.is_empty() && self.open < 2 {
             self.spare_packs.extend(buffer);
         }
         let stored = self.progress.packs_new.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! Small files, read and named ahead: many one after another in one buffer, which is a frame as it is where the vault
-//! knows none of them. So the bytes of a first backup are never copied between being read and being compressed.
+//! knows none of them, and all are expected to be needed for as long. So the bytes of a first backup are never copied between being read and being compressed.
 
 use crossbeam_channel::Receiver;
 
@@ -16,11 +16,7 @@ use crate::write::pipeline::{Draft, FRAME_BLOBS, Writer};
 
 /// Small files that follow one another in the snapshot, each one blob.
 #[derive(Debug, Default)]
-pub struct SmallFiles([Files; Life::ALL.len()]);
-
-/// Those that are expected to be needed for as long.
-#[derive(Debug, Default)]
-struct Files {
+pub struct SmallFiles {
     /// All their bytes, in order.
     bytes: Vec<u8>,
     files: Vec<SmallFile>,
@@ -32,21 +28,20 @@ struct Files {
 struct SmallFile {
     id: BlobId,
     length: u32,
+    life: Life,
     /// Whether the vault needs its bytes. Only a [`Writer`] can say.
     new: bool,
 }
 
 /// One of [`SmallFiles`], named.
 #[derive(Debug, Clone, Copy)]
-pub struct Named(Life, usize);
+pub struct Named(usize);
 
 impl SmallFiles {
-    /// Makes room for `bytes` of files that are expected to be needed for so long, in `buffer`, of which only the room is used.
-    /// It is to be called before any of them are put there.
-    pub fn make_room(&mut self, life: Life, bytes: u64, mut buffer: Vec<u8>) {
+    /// Will put files into `buffer`, of which only the room is used.
+    pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        buffer.reserve(usize::try_from(bytes).unwrap_or_default());
-        self.0[life as usize] = Files { bytes: buffer, ..Files::default() };
+        Self { bytes: buffer, files: Vec::new(), named: 0 }
     }
 
     /// How many bytes of small files should be handed over together, in bytes, by a run that has handed over `before`.
@@ -54,29 +49,28 @@ impl SmallFiles {
         Group::Small(Life::Lasting).target(before)
     }
 
-    /// The bytes of the next file that is expected to be needed for so long, up to
-    /// [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX), are to be put at the end of this.
-    pub fn buffer(&mut self, life: Life) -> &mut Vec<u8> {
-        &mut self.0[life as usize].bytes
+    /// The next file's bytes, up to [`SMALL_FILE_MAX`](crate::limits::SMALL_FILE_MAX), are to be put at the end of this.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 
-    /// Names what was put into that buffer since as one file.
-    pub fn name(&mut self, life: Life, namer: &BlobNamer) -> Named {
-        let these = &mut self.0[life as usize];
-        let bytes = these.bytes.get(these.named..).unwrap_or_default();
+    /// Names what was put into the buffer since as one file, which is expected to be needed for so long.
+    pub fn name(&mut self, namer: &BlobNamer, life: Life) -> Named {
+        let bytes = self.bytes.get(self.named..).unwrap_or_default();
         let file = SmallFile {
             id: namer.name(BlobKind::Data, bytes),
             length: length_of(bytes),
+            life,
             new: false,
         };
-        these.named = these.bytes.len();
-        these.files.push(file);
-        Named(life, these.files.len() - 1)
+        self.named = self.bytes.len();
+        self.files.push(file);
+        Named(self.files.len() - 1)
     }
 
     /// The length in bytes of a file that was named here.
     pub fn size(&self, named: Named) -> u64 {
-        self.0[named.0 as usize].files.get(named.1).map_or(0, |file| u64::from(file.length))
+        self.files.get(named.0).map_or(0, |file| u64::from(file.length))
     }
 }
 
@@ -97,11 +91,10 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage; [`Error::Stopped`] if it isn't one of `files`.
     pub fn add_small(&mut self, files: &mut SmallFiles, named: Named) -> Result<Content, Error> {
-        let Named(life, number) = named;
-        let Some(file) = files.0[life as usize].files.get_mut(number) else {
+        let Some(file) = files.files.get_mut(named.0) else {
             return Err(Error::Stopped("a small file is among others than it was named in".into()));
         };
-        let SmallFile { id, length, .. } = *file;
+        let SmallFile { id, length, life, .. } = *file;
         let mut extents = Vec::new();
         // An empty file has no blob.
         if length > 0 {
@@ -116,15 +109,11 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage.
     pub fn store_small(&mut self, files: SmallFiles) -> Result<(), Error> {
-        let by_life = Life::ALL.into_iter().zip(files.0);
-        by_life
-            .filter(|(_, these)| !these.files.is_empty())
-            .try_for_each(|(life, these)| self.store_files(Group::Small(life), these))
-    }
-
-    fn store_files(&mut self, group: Group, files: Files) -> Result<(), Error> {
-        let Files { mut bytes, files, .. } = files;
-        let whole = files.iter().all(|file| file.new || file.length == 0)
+        let SmallFiles { mut bytes, files, .. } = files;
+        let mut some = files.iter().filter(|file| file.length > 0);
+        let life = some.clone().next().map(|file| file.life).unwrap_or_default();
+        let group = Group::Small(life);
+        let whole = some.all(|file| file.new && file.life == life)
             && bytes.len() <= FRAME_RAW_MAX as usize
             && files.len() <= FRAME_BLOBS;
         // A frame that is about full goes first: then nothing of these need be added to it.
@@ -144,7 +133,7 @@ impl Writer {
             for file in files {
                 let (blob, after) = rest.split_at(rest.len().min(file.length as usize));
                 if file.new {
-                    self.put(group, file.id, blob)?;
+                    self.put(Group::Small(file.life), file.id, blob)?;
                 }
                 rest = after;
             }

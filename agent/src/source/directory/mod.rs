@@ -30,8 +30,8 @@ use crate::unchanged;
 
 use ingest::Ingest;
 use large::Buffers;
-use plan::{Age, Queues, plan};
-use read::Reader;
+use plan::{Queues, plan};
+use read::{Age, Reader};
 
 /// How many batches are read ahead beside those that readers are at.
 const BATCHES_AHEAD: usize = 2;
@@ -92,7 +92,7 @@ pub(crate) fn backup(
         }
         drop(work);
         let queues = Queues { work: work_in, ingest: ingest_in };
-        let planner = scope.spawn(move || plan(walk, before, age, &queues));
+        let planner = scope.spawn(move || plan(walk, before, &queues));
         let mut ingest = Ingest {
             reader: reader(),
             writer,

@@ -6,7 +6,7 @@ use keephold_files::walk::{Step, Walk, Walked};
 use keephold_files::{Kind, Problem};
 use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::tree::TreePath;
-use keephold_vault::write::{Life, SmallFiles};
+use keephold_vault::write::SmallFiles;
 
 use super::read::Read;
 use crate::unchanged::{self, Seen};
@@ -31,47 +31,8 @@ pub(super) enum Planned<R> {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) steps: Vec<Planned<()>>,
-    /// How large its small files of each life were when they were walked.
-    pub(super) sizes: Sizes,
-}
-
-/// Bytes of small files, by how long they are expected to be needed.
-#[derive(Default)]
-pub(super) struct Sizes {
-    passing: u64,
-    lasting: u64,
-}
-
-impl Sizes {
-    fn add(&mut self, life: Life, bytes: u64) {
-        match life {
-            Life::Passing => self.passing += bytes,
-            Life::Lasting => self.lasting += bytes,
-        }
-    }
-
-    fn total(&self) -> u64 {
-        self.passing + self.lasting
-    }
-
-    /// Those that there are.
-    pub(super) fn some(&self) -> impl Iterator<Item = (Life, u64)> {
-        let all = [(Life::Passing, self.passing), (Life::Lasting, self.lasting)];
-        all.into_iter().filter(|(_, bytes)| *bytes > 0)
-    }
-}
-
-/// Says of files how long they are expected to be needed, by when they last changed.
-#[derive(Clone, Copy)]
-pub(super) struct Age {
-    /// When the run began, in seconds since 1970.
-    pub(super) now_s: i64,
-}
-
-impl Age {
-    pub(super) fn life(self, walked: &Walked) -> Life {
-        Life::expected(walked.stat.mtime.seconds, self.now_s)
-    }
+    /// How large its small files were when they were walked.
+    pub(super) bytes: u64,
 }
 
 /// Consecutive steps, read.
@@ -98,7 +59,7 @@ impl Queues {
 }
 
 /// Decides, in the order of the walk, what must be read.
-pub(super) fn plan(mut walk: Walk, mut before: unchanged::Reader, age: Age, queues: &Queues) {
+pub(super) fn plan(mut walk: Walk, mut before: unchanged::Reader, queues: &Queues) {
     let mut links = LinkTracker::new();
     let mut batch = Batch::default();
     let mut bytes = 0;
@@ -113,7 +74,7 @@ pub(super) fn plan(mut walk: Walk, mut before: unchanged::Reader, age: Age, queu
                     (None, None) if is_large(&walked) => Planned::Large(walked),
                     (first, _) => {
                         if walked.kind == Kind::File && first.is_none() {
-                            batch.sizes.add(age.life(&walked), walked.stat.size);
+                            batch.bytes += walked.stat.size;
                         }
                         Planned::Read(walked, first, ())
                     }
@@ -121,9 +82,9 @@ pub(super) fn plan(mut walk: Walk, mut before: unchanged::Reader, age: Age, queu
             }
         };
         batch.steps.push(step);
-        let full = batch.sizes.total() >= SmallFiles::target(bytes) as u64;
+        let full = batch.bytes >= SmallFiles::target(bytes) as u64;
         if full || batch.steps.len() >= BATCH_STEPS {
-            bytes += batch.sizes.total();
+            bytes += batch.bytes;
             if !queues.hand_over(std::mem::take(&mut batch)) {
                 return;
             }

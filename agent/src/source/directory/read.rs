@@ -8,9 +8,9 @@ use keephold_files::{Base, Kind, Problem};
 use keephold_vault::keys::BlobNamer;
 use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::tree::{EntryKind, Metadata};
-use keephold_vault::write::{Named, SmallFiles, SpareBuffers};
+use keephold_vault::write::{Life, Named, SmallFiles, SpareBuffers};
 
-use super::plan::{Age, Batch, Planned, ReadBatch, Work};
+use super::plan::{Batch, Planned, ReadBatch, Work};
 
 /// What reading an entry gave.
 pub(super) struct Read {
@@ -26,6 +26,19 @@ pub(super) enum Found {
     Grown,
     Other(EntryKind),
     ReadError(ReadError),
+}
+
+/// Says of files how long they are expected to be needed, by when they last changed.
+#[derive(Clone, Copy)]
+pub(super) struct Age {
+    /// When the run began, in seconds since 1970.
+    pub(super) now_s: i64,
+}
+
+impl Age {
+    pub(super) fn life(self, walked: &Walked) -> Life {
+        Life::expected(walked.stat.mtime.seconds, self.now_s)
+    }
 }
 
 /// Reads entries; each thread has one.
@@ -51,8 +64,10 @@ impl Reader {
 
     fn batch(&self, batch: Batch, spare: &SpareBuffers) -> ReadBatch {
         let mut files = SmallFiles::default();
-        for (life, bytes) in batch.sizes.some() {
-            files.make_room(life, bytes, spare.take());
+        if batch.bytes > 0 {
+            let mut buffer = spare.take();
+            buffer.reserve(usize::try_from(batch.bytes).unwrap_or_default());
+            files = SmallFiles::new(buffer);
         }
         let read = |step| match step {
             Planned::Read(walked, first, ()) => {
@@ -90,11 +105,10 @@ impl Reader {
     fn file(&self, walked: &Walked, files: &mut SmallFiles) -> Read {
         let bare =
             |found| Read { what: Ok(found), meta: self.meta.bare(walked), problems: Vec::new() };
-        let life = self.age.life(walked);
-        match read_small(&self.base, walked, SMALL_FILE_MAX, files.buffer(life)) {
+        match read_small(&self.base, walked, SMALL_FILE_MAX, files.buffer()) {
             Ok(Some(file)) => {
                 let (meta, problems) = self.meta.read_open(walked, &file.stat, file.fd());
-                let named = files.name(life, &self.namer);
+                let named = files.name(&self.namer, self.age.life(walked));
                 Read { what: Ok(Found::File(named, file.changed.is_some())), meta, problems }
             }
             Ok(None) => bare(Found::Grown),

@@ -62,8 +62,8 @@ async fn small_files_are_like_any_other() {
         let sizes = [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX];
         let mut files = SmallFiles::default();
         let named = sizes.map(|n| {
-            files.buffer(Life::Passing).extend(noise(n as u64, n));
-            files.name(Life::Passing, writer.namer())
+            files.buffer().extend(noise(n as u64, n));
+            files.name(writer.namer(), Life::Passing)
         });
         for (n, named) in sizes.into_iter().zip(named) {
             let content = writer.add_small(&mut files, named).unwrap();
@@ -116,17 +116,15 @@ fn lasts(name: &str) -> bool {
 fn add_batches(writer: &mut Writer, files: &[(String, Vec<Part>)]) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     for batch in files.chunks(177) {
-        let mut small = SmallFiles::default();
-        small.make_room(Life::Passing, 0, writer.spare_buffers().take());
-        small.make_room(Life::Lasting, 0, writer.spare_buffers().take());
+        let mut small = SmallFiles::new(writer.spare_buffers().take());
         let mut named = Vec::new();
         for (name, parts) in batch {
             let bytes = spelt_out(parts);
             named.push((bytes.len() <= SMALL_FILE_MAX).then(|| {
                 // Mostly of one life, sometimes strewn, sometimes all of the other.
                 let life = if lasts(name) { Life::Lasting } else { Life::Passing };
-                small.buffer(life).extend_from_slice(&bytes);
-                small.name(life, writer.namer())
+                small.buffer().extend_from_slice(&bytes);
+                small.name(writer.namer(), life)
             }));
         }
         for ((name, parts), named) in batch.iter().zip(named) {

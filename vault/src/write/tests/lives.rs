@@ -21,8 +21,8 @@ fn add_all(writer: &mut Writer, version: u64, told: bool) -> Result<Vec<Entry>, 
         let life = if told { life } else { Life::Passing };
         let content = if bytes.len() <= SMALL_FILE_MAX {
             let mut small = SmallFiles::default();
-            small.buffer(life).extend_from_slice(&bytes);
-            let named = small.name(life, writer.namer());
+            small.buffer().extend_from_slice(&bytes);
+            let named = small.name(writer.namer(), life);
             let content = writer.add_small(&mut small, named)?;
             writer.store_small(small)?;
             content
@@ -70,8 +70,8 @@ async fn a_little_of_either_makes_one_pack() {
         let mut small = SmallFiles::default();
         let mut entries = Vec::new();
         for (n, life) in Life::ALL.into_iter().enumerate() {
-            small.buffer(life).extend(noise(n as u64, 90_000));
-            let named = small.name(life, writer.namer());
+            small.buffer().extend(noise(n as u64, 90_000));
+            let named = small.name(writer.namer(), life);
             let content = writer.add_small(&mut small, named)?;
             entries.push(entry(&n.to_string(), EntryKind::File(content))?);
         }
