@@ -3,22 +3,25 @@
 use crate::error::Error;
 use crate::read::versions::concerns_object;
 use crate::read::{EntryStream, Selection, SnapshotReader};
-use crate::tree::{Child, Entry, EntryKind, Node, TreePath};
+use crate::tree::{Entry, EntryKind, Node, TreePath};
+
+/// How many leaves before an entry's own its folder's is looked for: a frame holds about as many.
+const NEAR: usize = 8;
 
 /// Finds the entry at `path`: one node a level is read. On the way it is seen how far on in the snapshot it lies, and so
 /// perhaps its data in the index.
 ///
-/// Who restores it needs its folder's entry as well. Where that is in the leaf before, both leaves are read at once: they mostly
-/// lie side by side, in one frame or the next, so that it takes no request of its own.
+/// Who restores it needs its folder's entry as well. Where that is in one of the leaves before, both are read at once: they
+/// mostly lie side by side, in one frame or the next, so that it takes no request of its own.
 pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Option<Entry>, Error> {
     let root = reader.root();
     let (mut name, mut level) = ((root.id, root.length), root.depth);
-    let mut before = None;
+    let mut folder = None;
     let (mut entries_before, mut bytes_before) = (0u64, 0u64);
     loop {
-        let read = match before {
+        let read = match folder {
             // It may be damaged, and isn't what is looked for.
-            Some(before) => match reader.nodes(&[before, name], level).await {
+            Some(folder) => match reader.nodes(&[folder, name], level).await {
                 Ok(nodes) => nodes,
                 Err(error) if concerns_object(&error) => reader.nodes(&[name], level).await?,
                 Err(error) => return Err(error),
@@ -40,12 +43,13 @@ pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Opt
                     entries_before = entries_before.saturating_add(passed.entries);
                     bytes_before = bytes_before.saturating_add(passed.bytes);
                 }
-                let holds_folder = |last: &&Child| {
-                    let within = |folder: TreePath| last.first <= folder && folder < child.first;
-                    level == 1 && path.parent().is_some_and(within)
+                let near = passed.len().saturating_sub(NEAR);
+                let holds_folder = |folder: TreePath| {
+                    let upto = children.partition_point(|child| child.first <= folder);
+                    passed.get(near..upto).and_then(<[_]>::last)
                 };
-                let last = passed.last().filter(holds_folder);
-                before = last.map(|last| (last.id, last.length));
+                let leaf = path.parent().filter(|_| level == 1).and_then(holds_folder);
+                folder = leaf.map(|leaf| (leaf.id, leaf.length));
                 name = (child.id, child.length);
                 // `nodes` lets an inner node stand only above level 0.
                 level = level.saturating_sub(1);
