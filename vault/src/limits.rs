@@ -36,6 +36,11 @@ pub const BLOB_BLOCK_LEN: usize = 1024;
 pub const PACK_BLOCK_LEN: usize = 256;
 /// Most blobs in one index segment; a writer begins another one well before.
 pub const SEGMENT_BLOBS_MAX: usize = 1 << 20;
+/// A run stores a segment after so many packs, or one in [`SEGMENT_SHARE`] of all that it has stored, whichever is more: so
+/// a host that is lost in a long run loses little, and the largest vault still has few segments to search.
+pub const SEGMENT_PACKS: usize = 128;
+/// See [`SEGMENT_PACKS`].
+pub const SEGMENT_SHARE: u64 = 8;
 /// Longest index segment in bytes.
 pub const SEGMENT_LEN_MAX: u32 = 128 * MIB;
 

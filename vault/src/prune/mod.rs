@@ -62,6 +62,9 @@ pub use report::{Amount, Concern, ConcernKind, Kind, Report, Tally};
 /// How long a prune may take from reading records to its last deletion. Runs are kept for days.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 
+/// The usual grace period. Younger objects may be of a run that has no record yet.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// What a prune may take.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -77,8 +80,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let grace = SignedDuration::from_hours(7 * 24);
-        Self { newest: 3, grace, dry_run: false, disregard: HashSet::new() }
+        Self { newest: 3, grace: GRACE, dry_run: false, disregard: HashSet::new() }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::ids::ContentHash;
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 use crate::pack::BlobKind;
+use crate::write::group::Group;
 use crate::write::life::Life;
 use crate::write::pipeline::Writer;
 
@@ -136,7 +137,7 @@ impl ContentChunks {
         while self.gathered.len() - at >= keep {
             let n = writer.chunker().cut(&self.gathered[at..]);
             let chunk = &self.gathered[at..at + n];
-            let id = writer.add_chunk(self.life, chunk)?;
+            let id = writer.add_to(Group::Stream(self.life), chunk)?;
             self.list.add(writer, Extent::Blob { id, length: length_of(chunk) })?;
             at += n;
         }

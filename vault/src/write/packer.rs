@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::error::Error;
 use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
-use crate::limits::SEGMENT_BLOBS_MAX;
+use crate::limits::{SEGMENT_BLOBS_MAX, SEGMENT_PACKS, SEGMENT_SHARE};
 use crate::pack::{BlobKind, PACK_BLOBS, PackBuilder};
 use crate::store::ObjectKey;
 use crate::write::RunContext;
@@ -28,9 +28,7 @@ use crate::write::life::Life;
 use crate::write::pipeline::{Indexed, Progress};
 use crate::write::stages::{Failure, Frame, fail};
 
-/// A segment is stored after so many packs, or an eighth of all that the run has stored: a host that is lost in a long
-/// run loses little, and the largest vault still has few segments to search.
-const SEGMENT_PACKS: usize = 128;
+/// And after so many blobs, however few packs that are.
 pub(super) const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
 /// Nodes and lists are described together with data where all of it makes at most so many blobs: a segment that is
 /// read in one piece anyway.
@@ -302,7 +300,8 @@ impl Packer {
         }
         self.at_copies.push((note.row.id, at_copies));
         self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
-        let enough = SEGMENT_PACKS.max(usize::try_from(stored / 8).unwrap_or(usize::MAX));
+        let enough =
+            SEGMENT_PACKS.max(usize::try_from(stored / SEGMENT_SHARE).unwrap_or(usize::MAX));
         if self.segment.packs() >= enough || self.segment.blobs() >= SEGMENT_BLOBS {
             self.store_segment()?;
         }

@@ -21,7 +21,6 @@ use crate::write::content::length_of;
 use crate::write::group::Group;
 use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
-use crate::write::life::Life;
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::recover::recover;
 use crate::write::small::SpareBuffers;
@@ -210,28 +209,18 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage.
     pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.namer.name(kind, bytes);
-        self.add_named(Group::of(kind, bytes), id, bytes)?;
-        Ok(id)
+        self.add_to(Group::of(kind, bytes), bytes)
     }
 
-    /// Stores a piece of a long file or stream unless the vault holds it; answers its id.
+    /// As [`add`](Self::add), where it is known what the blob lies beside.
     ///
     /// # Errors
     /// The first failure of any stage.
-    pub(super) fn add_chunk(&mut self, life: Life, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.namer.name(BlobKind::Data, bytes);
-        self.add_named(Group::Stream(life), id, bytes)?;
-        Ok(id)
-    }
-
-    /// Stores bytes that stand between others which the vault holds, a little here and a little there.
-    ///
-    /// # Errors
-    /// The first failure of any stage.
-    pub(super) fn add_scattered(&mut self, bytes: &[u8]) -> Result<BlobId, Error> {
-        let id = self.namer.name(BlobKind::Data, bytes);
-        self.add_named(Group::Scattered, id, bytes)?;
+    pub(super) fn add_to(&mut self, group: Group, bytes: &[u8]) -> Result<BlobId, Error> {
+        let id = self.namer.name(group.kind(), bytes);
+        if self.lacks(group, &id, length_of(bytes))? {
+            self.put(group, id, bytes)?;
+        }
         Ok(id)
     }
 
@@ -244,13 +233,6 @@ impl Writer {
             return Ok(());
         }
         self.send(group)
-    }
-
-    fn add_named(&mut self, group: Group, id: BlobId, bytes: &[u8]) -> Result<(), Error> {
-        if self.lacks(group, &id, length_of(bytes))? {
-            self.put(group, id, bytes)?;
-        }
-        Ok(())
     }
 
     /// Whether a blob that the snapshot needs is to be stored: then it must be [put](Self::put) next.

@@ -3,10 +3,11 @@
 
 use anyhow::Result;
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use keephold_vault::Error;
 use keephold_vault::ids::{PackId, SegmentId};
-use keephold_vault::limits::SEGMENT_LEN_MAX;
+use keephold_vault::limits::{SEGMENT_LEN_MAX, SEGMENT_PACKS, SEGMENT_SHARE};
+use keephold_vault::prune::GRACE;
 use keephold_vault::seal::{BEGINNING_LEN, Header};
 use keephold_vault::store::{ObjectKey, StoreError, Version};
 
@@ -18,12 +19,6 @@ use crate::report::catalogue as code;
 use crate::report::model::{Finding, Left, Severity, Unneeded};
 use crate::report::words;
 
-/// Younger objects may be of a run that has no record yet: `keephold prune` waits as long.
-const YOUNG: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// What a host leaves undescribed at most if it is lost in the middle of a run: an agent stores a segment after so many
-/// packs, or after an eighth of all packs, whichever is more.
-const LOST_PACKS: u64 = 128;
-const LOST_SHARE: u64 = 8;
 /// From such a part of what is needed on, more than a warning is due.
 const WEIGHTY_SHARE: u64 = 10;
 /// Objects that nothing names and that are looked into: if there are more, they are told of anyhow.
@@ -156,7 +151,7 @@ impl<'a> Leftovers<'a> {
 
     fn count(&mut self, waiting: &Waiting, seen: &Seen) {
         let named = waiting.segment.is_some_and(|(_, named)| named);
-        let young = self.context.now.duration_since(waiting.first.modified) < YOUNG;
+        let young = self.context.now.duration_since(waiting.first.modified) < GRACE;
         let place = match seen {
             _ if named => &mut self.counts.expired,
             Seen::Foreign => &mut self.counts.foreign,
@@ -258,7 +253,7 @@ async fn packs_of(
 fn judge(counts: &Unneeded, (packs, bytes): (u64, u64)) -> Option<(Severity, String)> {
     let (foreign, unfinished) = (&counts.foreign, &counts.unfinished);
     let mut all = *foreign;
-    if unfinished.packs > LOST_PACKS.max(packs / LOST_SHARE) {
+    if unfinished.packs > (SEGMENT_PACKS as u64).max(packs / SEGMENT_SHARE) {
         all.packs += unfinished.packs;
         all.segments += unfinished.segments;
         all.bytes += unfinished.bytes;

@@ -144,7 +144,7 @@ impl Output {
             let chunk = &gathered[at..at + writer.chunker().cut(&gathered[at..])];
             let id = match self.covered {
                 0 => writer.add(BlobKind::Data, chunk)?,
-                _ => writer.add_scattered(chunk)?,
+                _ => writer.add_to(Group::Scattered, chunk)?,
             };
             self.place(writer, id, length_of(chunk))?;
             at += chunk.len();
