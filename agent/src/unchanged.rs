@@ -7,27 +7,29 @@
 //! Layout: blocks of `length (u32 LE) ‖ BLAKE3 ‖ postcard entries`, ended by a block of length 0; beside it a file of
 //! the index segments that entries refer to by number. Memory holds these, and nothing for each pack.
 
-use std::collections::VecDeque;
+mod places;
+
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result};
+use crossbeam_channel::bounded;
 use keephold_files::walk::Walked;
 use keephold_files::{Kind, Stat};
+use keephold_vault::encode::append;
 use keephold_vault::ids::{BlobId, SegmentId};
 use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath};
 use keephold_vault::write::{Known, PackHandle, Trace};
 use serde::{Deserialize, Serialize};
 
+use places::Places;
+
 /// Bytes of entries in a block.
 const BLOCK: usize = 256 * 1024;
 /// Longest block that is believed: one entry may be longer than a block.
 const BLOCK_MAX: u32 = 64 << 20;
-/// Bytes of a blob in the file of blobs: its id and its length.
-const TOLD: usize = BlobId::LEN + 4;
-/// How many blobs are looked up together, in memory of under 2 MiB.
-const LOOKED_UP: usize = 1 << 14;
 /// A file that changed so shortly before it was looked at could change again within the same tick of its clock.
 const RACY_S: i64 = 2;
 
@@ -300,9 +302,9 @@ impl Writer {
         let (path, mark) = (walked.path.as_bytes(), Mark::of(&walked.stat));
         self.body.clear();
         let body = Body { path, mark, kind, meta };
-        self.body = postcard::to_extend(&body, std::mem::take(&mut self.body))?;
+        append(&body, &mut self.body)?;
         let row = Row { body: &self.body, packs };
-        self.block = postcard::to_extend(&row, std::mem::take(&mut self.block))?;
+        append(&row, &mut self.block)?;
         if self.block.len() >= BLOCK {
             write_block(&mut self.rows, &mut self.block)?;
         }
@@ -315,47 +317,16 @@ impl Writer {
         self.rows.write_all(&[0; 36])?;
         self.rows.flush()?;
         let (rows, blobs) = (self.path.with_extension("rows"), self.path.with_extension("blobs"));
-        let mut input = Blocks {
-            file: BufReader::with_capacity(1 << 18, File::open(&rows)?),
-            block: vec![],
-            at: 0,
-        };
-        let mut places =
-            Places { blobs: BufReader::new(File::open(&blobs)?), found: VecDeque::new() };
+        let told = File::open(&blobs)?;
         let done = self.path.with_extension("new");
-        let mut output = BufWriter::with_capacity(1 << 18, File::create(&done)?);
-        let mut block = Vec::with_capacity(BLOCK + 4096);
-        while let Some(mut row) = input.next() {
-            let mut complete = true;
-            if let Packs::Pending(count) = row.packs {
-                let mut packs: Vec<InPack> = Vec::new();
-                for _ in 0..count {
-                    let (handle, length) = places.next(known)?;
-                    match handle.and_then(|h| known.name(h)) {
-                        Some((segment, pack)) => {
-                            let place = (self.segments.number(segment), pack);
-                            // Neighbours mostly lie beside each other.
-                            match packs.iter_mut().rev().find(|&&mut (s, p, _)| (s, p) == place) {
-                                Some((.., bytes)) => *bytes += length,
-                                None => packs.push((place.0, place.1, length)),
-                            }
-                        }
-                        None => complete = false,
-                    }
-                }
-                row.packs = Packs::Known(packs);
-            }
-            // A row without a file's content stands for one that must be read again.
-            if complete {
-                block = postcard::to_extend(&row, std::mem::take(&mut block))?;
-                if block.len() >= BLOCK {
-                    write_block(&mut output, &mut block)?;
-                }
-            }
-        }
-        write_block(&mut output, &mut block)?;
-        output.write_all(&[0; 36])?;
-        output.flush()?;
+        let (found_in, found) = bounded(1);
+        thread::scope(|scope| {
+            let looking = scope.spawn(move || places::look_up(told, known, &found_in));
+            let placed = self.place(&rows, Places::new(found), &done);
+            // One that panicked has closed the queue, which is an error there.
+            let _ = looking.join();
+            placed
+        })?;
         // The old list with new segments would mislead; no list only costs time.
         remove(&self.path)?;
         write_segments(&segments_path(&self.path), &self.segments.list)?;
@@ -364,44 +335,43 @@ impl Writer {
         remove(&blobs)?;
         Ok(())
     }
-}
 
-/// Where the blobs of a run lie, in the order in which they were told.
-struct Places {
-    blobs: BufReader<File>,
-    found: VecDeque<(Option<PackHandle>, u64)>,
-}
-
-impl Places {
-    /// The place of the next blob, and its length.
-    fn next(&mut self, known: &mut Known) -> Result<(Option<PackHandle>, u64)> {
-        if self.found.is_empty() {
-            self.look_up(known)?;
+    /// Writes the rows again, each with where its content lies.
+    fn place(&mut self, rows: &Path, mut places: Places, done: &Path) -> Result<()> {
+        let file = BufReader::with_capacity(1 << 18, File::open(rows)?);
+        let mut input = Blocks { file, block: vec![], at: 0 };
+        let mut output = BufWriter::with_capacity(1 << 18, File::create(done)?);
+        let mut block = Vec::with_capacity(BLOCK + 4096);
+        while let Some(mut row) = input.next() {
+            let mut complete = true;
+            if let Packs::Pending(count) = row.packs {
+                let mut packs: Vec<InPack> = Vec::new();
+                for _ in 0..count {
+                    let (place, length) = places.next()?;
+                    let Some((segment, pack)) = place else {
+                        complete = false;
+                        continue;
+                    };
+                    let place = (self.segments.number(segment), pack);
+                    // Neighbours mostly lie beside each other.
+                    match packs.iter_mut().rev().find(|&&mut (s, p, _)| (s, p) == place) {
+                        Some((.., bytes)) => *bytes += length,
+                        None => packs.push((place.0, place.1, length)),
+                    }
+                }
+                row.packs = Packs::Known(packs);
+            }
+            // A row without a file's content stands for one that must be read again.
+            if complete {
+                append(&row, &mut block)?;
+                if block.len() >= BLOCK {
+                    write_block(&mut output, &mut block)?;
+                }
+            }
         }
-        self.found.pop_front().context("the file of blobs ends before its time")
-    }
-
-    /// Looks the next blobs up, in the order of their ids: so each block of the tables that tell is read once.
-    fn look_up(&mut self, known: &mut Known) -> Result<()> {
-        let mut bytes = Vec::with_capacity(LOOKED_UP * TOLD);
-        self.blobs.by_ref().take((LOOKED_UP * TOLD) as u64).read_to_end(&mut bytes)?;
-        let told: Vec<_> = bytes
-            .as_chunks::<TOLD>()
-            .0
-            .iter()
-            .map(|[id @ .., a, b, c, d]| {
-                (BlobId::from_bytes(*id), u64::from(u32::from_le_bytes([*a, *b, *c, *d])))
-            })
-            .collect();
-        let mut order: Vec<_> = (0..told.len()).collect();
-        order.sort_unstable_by_key(|&n| told[n].0);
-        let mut found = vec![None; told.len()];
-        for n in order {
-            found[n] = known.find(&told[n].0)?;
-        }
-        self.found =
-            found.into_iter().zip(told).map(|(place, (_, length))| (place, length)).collect();
-        Ok(())
+        write_block(&mut output, &mut block)?;
+        output.write_all(&[0; 36])?;
+        Ok(output.flush()?)
     }
 }
 

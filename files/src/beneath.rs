@@ -66,10 +66,58 @@ impl Base {
 
     /// As [`Self::open_at`], and where permitted without touching the access time: a backup isn't a use.
     pub(crate) fn open_quietly(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        match self.open_at(path, flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => self.open_at(path, flags),
-            other => other,
+        quietly(flags, |flags| self.open_at(path, flags))
+    }
+}
+
+fn quietly(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    match open(flags | OFlags::NOATIME) {
+        // Only a file's owner may.
+        Err(Errno::PERM) => open(flags),
+        other => other,
+    }
+}
+
+/// Opens the files of a walk, one after the other. While they lie in the same folder, that is found once, and each path is
+/// one component for the kernel instead of all of them.
+#[derive(Debug)]
+pub struct FileOpener {
+    base: Base,
+    /// The folder of the last file, open if it was also that of the one before.
+    last: Vec<u8>,
+    folder: Option<OwnedFd>,
+}
+
+impl FileOpener {
+    /// Nothing is opened yet.
+    pub fn new(base: Base) -> Self {
+        Self { base, last: Vec::new(), folder: None }
+    }
+
+    /// As [`Base::open_quietly`].
+    pub(crate) fn open_quietly(
+        &mut self,
+        path: &[u8],
+        flags: OFlags,
+    ) -> rustix::io::Result<OwnedFd> {
+        let slash = path.iter().rposition(|&byte| byte == b'/');
+        let Some((folder, name)) = slash.map(|at| (&path[..at], &path[at + 1..])) else {
+            return self.base.open_quietly(path, flags);
+        };
+        if folder != self.last {
+            self.folder = None;
+            self.last.clear();
+            self.last.extend_from_slice(folder);
+            return self.base.open_quietly(path, flags);
         }
+        if self.folder.is_none() {
+            self.folder = Some(self.base.open_at(folder, OFlags::PATH | OFlags::DIRECTORY)?);
+        }
+        let folder = self.folder.as_ref().map_or(self.base.fd(), AsFd::as_fd);
+        quietly(flags, |flags| open(folder, name, flags))
     }
 }
 
@@ -177,5 +225,36 @@ mod tests {
             assert!(open(base.fd(), b"real/leaf", OFlags::PATH).is_ok());
             assert!(open(base.fd(), b"../x", OFlags::RDONLY).is_err());
         }
+    }
+
+    #[test]
+    fn neighbours_are_found_by_their_folder_and_links_are_refused_there_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |path: &str| temp.path().join(path);
+        std::fs::create_dir_all(at("deep/folder")).unwrap();
+        std::fs::create_dir(at("other")).unwrap();
+        for path in ["top", "deep/folder/a", "deep/folder/b", "deep/folder/c", "other/a"] {
+            std::fs::write(at(path), path).unwrap();
+        }
+        symlink("a", at("deep/folder/link")).unwrap();
+        let mut opener = FileOpener::new(Base::open(temp.path()).unwrap());
+        let mut read = |path: &str| {
+            let file = std::fs::File::from(opener.open_quietly(path.as_bytes(), OFlags::RDONLY)?);
+            Ok::<_, Errno>(io::read_to_string(file).unwrap())
+        };
+        for path in
+            ["deep/folder/a", "deep/folder/b", "deep/folder/c", "other/a", "deep/folder/a", "top"]
+        {
+            assert_eq!(read(path).unwrap(), path);
+        }
+        assert_eq!(read("deep/folder/a").unwrap(), "deep/folder/a");
+        assert_eq!(read("deep/folder/gone"), Err(Errno::NOENT));
+        assert_eq!(read("deep/folder/link"), Err(Errno::LOOP));
+        // A folder that was found is that folder, whatever has taken its name.
+        std::fs::rename(at("deep/folder"), at("deep/moved")).unwrap();
+        symlink("../other", at("deep/folder")).unwrap();
+        assert_eq!(read("deep/folder/b").unwrap(), "deep/folder/b");
+        assert_eq!(read("other/a").unwrap(), "other/a");
+        assert!(read("deep/folder/a").is_err(), "found anew, it is a link");
     }
 }

@@ -17,6 +17,6 @@ mod stat;
 mod testing;
 pub mod walk;
 
-pub use beneath::Base;
+pub use beneath::{Base, FileOpener};
 pub use problem::{Problem, ProblemKind};
 pub use stat::{Kind, Stat};

@@ -22,6 +22,7 @@ use rand::rngs::SysRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::Error;
+use crate::hash;
 use crate::ids::{BlobId, Fingerprint, VaultId};
 use crate::pack::BlobKind;
 
@@ -306,11 +307,18 @@ impl fmt::Debug for BlobNamer {
 impl BlobNamer {
     /// The id of a blob of this kind with these bytes.
     pub fn name(&self, kind: BlobKind, plaintext: &[u8]) -> BlobId {
-        let hash = blake3::keyed_hash(&self.keys[kind as usize], plaintext);
-        let mut id = [0; BlobId::LEN];
-        id.copy_from_slice(&hash.as_bytes()[..BlobId::LEN]);
-        BlobId::from_bytes(id)
+        shortened(blake3::keyed_hash(&self.keys[kind as usize], plaintext).as_bytes())
     }
+
+    /// The ids of many blobs, each of at most a few hundred KiB: in less than half the time of one after the other.
+    pub(crate) fn name_all(&self, kind: BlobKind, plaintexts: &[&[u8]]) -> Vec<BlobId> {
+        hash::keyed_hashes(&self.keys[kind as usize], plaintexts).iter().map(shortened).collect()
+    }
+}
+
+fn shortened(hash: &[u8; 32]) -> BlobId {
+    let (id, _) = hash.split_first_chunk().unwrap_or((&[0; BlobId::LEN], &[]));
+    BlobId::from_bytes(*id)
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@
 //! | [`ids`], [`limits`], [`error`] | names, bounds, errors |
 //! | [`config`] | `vault.json` |
 //! | [`keys`], [`envelope`], [`identity`], [`sign`] | secrets and what is derived from them; age; SSH signatures |
-//! | [`chunk`], `frame`, [`seal`], [`pack`] | from bytes to packs, and back |
+//! | [`chunk`], `hash`, `frame`, [`seal`], [`pack`] | from bytes to packs, and back |
 //! | [`index`] | which blob lies where |
 //! | [`content`], [`tree`] | files and snapshots |
+//! | [`encode`] | postcard's encoding, behind what a buffer holds |
 //! | [`record`] | one signed record for each run |
 //! | [`store`] | the locked store |
 //! | [`mod@write`], [`read`] | the two flows |
@@ -29,9 +30,11 @@
 pub mod chunk;
 pub mod config;
 pub mod content;
+pub mod encode;
 pub mod envelope;
 pub mod error;
 mod frame;
+mod hash;
 pub mod identity;
 pub mod ids;
 pub mod index;

@@ -113,7 +113,7 @@ impl FileReader {
     /// # Errors
     /// [`ReadError`] if it is gone, was replaced, or can't be opened.
     pub fn open(base: &Base, walked: &Walked) -> Result<Self, ReadError> {
-        let (fd, before) = open(base, walked)?;
+        let (fd, before) = open(walked, |path, flags| base.open_quietly(path, flags))?;
         if before.size >= ADVISE_MIN {
             // A hint: that it isn't taken does no harm.
             let _ = fadvise(&fd, 0, None, Advice::Sequential);
@@ -207,11 +207,14 @@ impl FileReader {
 }
 
 /// Opens the very file that was walked.
-fn open(base: &Base, walked: &Walked) -> Result<(OwnedFd, Stat), ReadError> {
+fn open(
+    walked: &Walked,
+    open: impl FnOnce(&[u8], OFlags) -> rustix::io::Result<OwnedFd>,
+) -> Result<(OwnedFd, Stat), ReadError> {
     // NONBLOCK: should a pipe stand there by now, opening it must not wait for a writer.
-    let fd = base
-        .open_quietly(walked.path.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-        .map_err(|error| ReadError::of(&walked.path, error))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd =
+        open(walked.path.as_bytes(), flags).map_err(|error| ReadError::of(&walked.path, error))?;
     let raw = fstat(&fd).map_err(|error| ReadError::of(&walked.path, error))?;
     match stat::from_raw(&raw) {
         Some((kind, now))

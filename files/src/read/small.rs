@@ -8,7 +8,7 @@ use rustix::io::{Errno, read};
 
 use super::{Changed, ReadError, changed, open};
 use crate::walk::Walked;
-use crate::{Base, Stat, stat};
+use crate::{FileOpener, Stat, stat};
 
 /// A small file that was read whole.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ impl SmallFile {
 /// # Errors
 /// [`ReadError`] if it is gone, was replaced, or can't be read.
 pub fn read_small(
-    base: &Base,
+    opener: &mut FileOpener,
     walked: &Walked,
     size_max: usize,
     buffer: &mut Vec<u8>,
 ) -> Result<Option<SmallFile>, ReadError> {
-    let (fd, before) = open(base, walked)?;
+    let (fd, before) = open(walked, |path, flags| opener.open_quietly(path, flags))?;
     let Some(size) = usize::try_from(before.size).ok().filter(|&size| size <= size_max) else {
         return Ok(None);
     };

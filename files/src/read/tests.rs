@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 
 use super::*;
+use crate::FileOpener;
 use crate::testing::walked;
 
 fn folder_with(bytes: &[u8]) -> (tempfile::TempDir, Base, Walked) {
@@ -30,10 +31,11 @@ fn pieces(reader: &mut FileReader) -> Vec<Piece> {
 fn a_small_file_is_appended_whole_to_the_buffer() {
     let (_temp, base, walked) = folder_with(b"hello");
     let mut buffer = b"before ".to_vec();
-    let small = read_small(&base, &walked, 100, &mut buffer).unwrap().unwrap();
+    let mut opener = FileOpener::new(base);
+    let small = read_small(&mut opener, &walked, 100, &mut buffer).unwrap().unwrap();
     assert_eq!(buffer, b"before hello");
     assert_eq!(small.changed, None);
-    assert!(read_small(&base, &walked, 4, &mut buffer).unwrap().is_none());
+    assert!(read_small(&mut opener, &walked, 4, &mut buffer).unwrap().is_none());
     assert_eq!(buffer, b"before hello");
 }
 
@@ -104,6 +106,7 @@ fn a_file_that_is_cut_short_gives_no_made_up_zeros() {
 #[test]
 fn appending_all_the_while_never_goes_unnoticed() {
     let (temp, base, _) = folder_with(b"start");
+    let mut opener = FileOpener::new(base);
     let path = temp.path().join("file");
     let writer = std::thread::spawn(move || {
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
@@ -114,7 +117,7 @@ fn appending_all_the_while_never_goes_unnoticed() {
     while !writer.is_finished() {
         let walked = walked(temp.path()).remove(0);
         let mut buffer = Vec::new();
-        let small = read_small(&base, &walked, 1 << 20, &mut buffer).unwrap().unwrap();
+        let small = read_small(&mut opener, &walked, 1 << 20, &mut buffer).unwrap().unwrap();
         assert_eq!(buffer.len() as u64, small.stat.size);
         if let Some(changed) = small.changed {
             assert_eq!(changed.before, small.stat);
@@ -130,7 +133,7 @@ fn what_was_replaced_or_removed_has_vanished() {
     let vanished = |base: &Base| {
         assert!(matches!(FileReader::open(base, &walked), Err(ReadError::Vanished { .. })));
         assert!(matches!(
-            read_small(base, &walked, 10, &mut Vec::new()),
+            read_small(&mut FileOpener::new(base.clone()), &walked, 10, &mut Vec::new()),
             Err(ReadError::Vanished { .. })
         ));
     };

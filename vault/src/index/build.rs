@@ -89,7 +89,7 @@ impl SegmentBuilder {
         secret: &VaultSecret,
         envelope: &[u8],
     ) -> Result<BuiltSegment, Error> {
-        self.blobs.sort_by_key(|row| (row.id, row.pack));
+        self.blobs.sort_unstable_by_key(|row| (row.id, row.pack));
         // A blob that two packs hold (two runs at once) needs one place only.
         self.blobs.dedup_by_key(|row| row.id);
         let salt = random()?;

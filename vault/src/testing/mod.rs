@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::VaultConfig;
 use crate::content::{Content, Extent, Extents, ListRef};
+use crate::encode::append;
 use crate::envelope::{self, Identities, Recipients, RunKeys};
 use crate::error::Error;
 use crate::frame::Compressor;
@@ -247,8 +248,7 @@ impl VaultMaker {
         for items in items.chunks((self.piece_len / 32).max(2)) {
             let mut bytes = Vec::new();
             for item in items {
-                bytes = postcard::to_extend(item, bytes)
-                    .map_err(|e| Error::damaged("a test's extents", e))?;
+                append(item, &mut bytes).map_err(|e| Error::damaged("a test's extents", e))?;
             }
             let id = self.blob(BlobKind::List, &bytes).await?;
             lists.push(ListRef {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::node::{Extra, INNER, LEAF, StoredPath};
+use crate::encode::append;
 use crate::error::Error;
 use crate::ids::BlobId;
 use crate::limits::{NODE_LEN_MAX, NODE_LEN_MIN, TREE_DEPTH_MAX};
@@ -45,9 +46,8 @@ impl Open {
     ) -> Result<(), Error> {
         let failed = |e| Error::damaged("a tree node", e);
         let stored = shorten(&self.last, path.as_bytes());
-        self.bytes =
-            postcard::to_extend(&stored, std::mem::take(&mut self.bytes)).map_err(failed)?;
-        self.bytes = postcard::to_extend(body, std::mem::take(&mut self.bytes)).map_err(failed)?;
+        append(&stored, &mut self.bytes).map_err(failed)?;
+        append(body, &mut self.bytes).map_err(failed)?;
         self.first.get_or_insert_with(|| path.clone());
         self.last.clear();
         self.last.extend_from_slice(path.as_bytes());
@@ -300,8 +300,7 @@ mod tests {
         for entry in [&entries[1], &entries[0]] {
             let path =
                 StoredPath { shared: 0, rest: ByteBuf::from(entry.path.as_bytes().to_vec()) };
-            bytes = postcard::to_extend(&(path, &entry.kind, &entry.meta, Extra::new()), bytes)
-                .unwrap();
+            append(&(path, &entry.kind, &entry.meta, Extra::new()), &mut bytes).unwrap();
         }
         assert!(Node::read(&bytes, "node").unwrap_err().to_string().contains("out of order"));
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::content::{Content, Extent, Extents, ListRef, Recent};
+use crate::encode::append;
 use crate::error::Error;
 use crate::ids::ContentHash;
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
@@ -235,7 +236,7 @@ impl ExtentList {
         }
         let open = &mut self.levels[level];
         let failed = |e| Error::damaged("a list of extents", e);
-        open.bytes = postcard::to_extend(item, std::mem::take(&mut open.bytes)).map_err(failed)?;
+        append(item, &mut open.bytes).map_err(failed)?;
         open.covers += covers;
         if open.bytes.len() >= LIST_LEN_MAX || (open.bytes.len() >= LIST_LEN_MIN && cut) {
             self.close(writer, level)?;

@@ -44,7 +44,7 @@ pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use life::Life;
 pub use pipeline::{Progress, Trace, Writer, Written};
-pub use small::{Named, SmallFiles, SpareBuffers};
+pub use small::{SmallFileNo, SmallFiles, SmallReads, SpareBuffers};
 
 /// How a run writes.
 #[derive(Debug, Clone)]

@@ -14,14 +14,22 @@ use crate::write::group::Group;
 use crate::write::life::Life;
 use crate::write::pipeline::{Draft, FRAME_BLOBS, Writer};
 
-/// Small files that follow one another in the snapshot, each one blob.
+/// Small files that are being read, one after another in the snapshot, each one blob.
+#[derive(Debug, Default)]
+pub struct SmallReads {
+    /// All their bytes, in order.
+    bytes: Vec<u8>,
+    files: Vec<(u32, Life)>,
+    /// How many of `bytes` belong to a file that was read whole.
+    ended: usize,
+}
+
+/// Small files, named.
 #[derive(Debug, Default)]
 pub struct SmallFiles {
     /// All their bytes, in order.
     bytes: Vec<u8>,
     files: Vec<SmallFile>,
-    /// How many of `bytes` belong to a file that was named.
-    named: usize,
 }
 
 #[derive(Debug)]
@@ -33,15 +41,15 @@ struct SmallFile {
     new: bool,
 }
 
-/// One of [`SmallFiles`], named.
+/// One of several [`SmallFiles`], by its number.
 #[derive(Debug, Clone, Copy)]
-pub struct Named(usize);
+pub struct SmallFileNo(usize);
 
-impl SmallFiles {
+impl SmallReads {
     /// Will put files into `buffer`, of which only the room is used.
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { bytes: buffer, files: Vec::new(), named: 0 }
+        Self { bytes: buffer, files: Vec::new(), ended: 0 }
     }
 
     /// How many bytes of small files should be handed over together, in bytes, by a run that has handed over `before`.
@@ -54,23 +62,40 @@ impl SmallFiles {
         &mut self.bytes
     }
 
-    /// Names what was put into the buffer since as one file, which is expected to be needed for so long.
-    pub fn name(&mut self, namer: &BlobNamer, life: Life) -> Named {
-        let bytes = self.bytes.get(self.named..).unwrap_or_default();
-        let file = SmallFile {
-            id: namer.name(BlobKind::Data, bytes),
-            length: length_of(bytes),
-            life,
-            new: false,
-        };
-        self.named = self.bytes.len();
-        self.files.push(file);
-        Named(self.files.len() - 1)
+    /// What was put into the buffer since is one file, which is expected to be needed for so long.
+    pub fn end(&mut self, life: Life) -> SmallFileNo {
+        let length = length_of(self.bytes.get(self.ended..).unwrap_or_default());
+        self.ended = self.bytes.len();
+        self.files.push((length, life));
+        SmallFileNo(self.files.len() - 1)
     }
 
-    /// The length in bytes of a file that was named here.
-    pub fn size(&self, named: Named) -> u64 {
-        self.files.get(named.0).map_or(0, |file| u64::from(file.length))
+    /// Names all of them.
+    pub fn name(self, namer: &BlobNamer) -> SmallFiles {
+        let Self { bytes, files, .. } = self;
+        let mut rest = bytes.as_slice();
+        let each: Vec<_> = files
+            .iter()
+            .map(|&(length, _)| {
+                let (file, after) = rest.split_at(rest.len().min(length as usize));
+                rest = after;
+                file
+            })
+            .collect();
+        let ids = namer.name_all(BlobKind::Data, &each);
+        let files = files
+            .into_iter()
+            .zip(ids)
+            .map(|((length, life), id)| SmallFile { id, length, life, new: false })
+            .collect();
+        SmallFiles { bytes, files }
+    }
+}
+
+impl SmallFiles {
+    /// The length of one of them, in bytes.
+    pub fn size(&self, file: SmallFileNo) -> u64 {
+        self.files.get(file.0).map_or(0, |file| u64::from(file.length))
     }
 }
 
@@ -90,9 +115,15 @@ impl Writer {
     ///
     /// # Errors
     /// The first failure of any stage; [`Error::Stopped`] if it isn't one of `files`.
-    pub fn add_small(&mut self, files: &mut SmallFiles, named: Named) -> Result<Content, Error> {
-        let Some(file) = files.files.get_mut(named.0) else {
-            return Err(Error::Stopped("a small file is among others than it was named in".into()));
+    pub fn add_small(
+        &mut self,
+        files: &mut SmallFiles,
+        file: SmallFileNo,
+    ) -> Result<Content, Error> {
+        let Some(file) = files.files.get_mut(file.0) else {
+            return Err(Error::Stopped(
+                "a small file is among others than it was read with".into(),
+            ));
         };
         let SmallFile { id, length, life, .. } = *file;
         let mut extents = Vec::new();
@@ -109,7 +140,7 @@ impl Writer {
     /// # Errors
     /// The first failure of any stage.
     pub fn store_small(&mut self, files: SmallFiles) -> Result<(), Error> {
-        let SmallFiles { mut bytes, files, .. } = files;
+        let SmallFiles { mut bytes, files } = files;
         let mut some = files.iter().filter(|file| file.length > 0);
         let life = some.clone().next().map(|file| file.life).unwrap_or_default();
         let group = Group::Small(life);

@@ -8,7 +8,7 @@ use keephold_files::{Kind, Problem, ProblemKind};
 use keephold_vault::ids::SegmentId;
 use keephold_vault::record::Level;
 use keephold_vault::tree::{Entry, EntryKind, Metadata, TreePath};
-use keephold_vault::write::{SmallFiles, Writer};
+use keephold_vault::write::{SmallFiles, SmallReads, Writer};
 
 use super::large::Buffers;
 use super::plan::{Planned, ReadBatch, is_large};
@@ -73,8 +73,9 @@ impl Ingest<'_> {
         if is_large(walked) {
             return self.large(walked);
         }
-        let mut files = SmallFiles::default();
+        let mut files = SmallReads::default();
         let read = self.reader.entry(walked, true, &mut files);
+        let mut files = files.name(&self.reader.namer);
         self.read(walked, read, &mut files)?;
         Ok(self.writer.store_small(files)?)
     }
@@ -82,10 +83,10 @@ impl Ingest<'_> {
     fn read(&mut self, walked: &Walked, read: Read, files: &mut SmallFiles) -> Result<()> {
         read.problems.iter().for_each(|p| self.problem(p));
         match read.what {
-            Ok(Found::File(named, changed)) => {
+            Ok(Found::File(file, changed)) => {
                 let before = self.writer.traced();
-                Counters::add(&self.counters.bytes_read, files.size(named));
-                let content = self.writer.add_small(files, named)?;
+                Counters::add(&self.counters.bytes_read, files.size(file));
+                let content = self.writer.add_small(files, file)?;
                 if changed {
                     self.changed(&walked.path);
                 }

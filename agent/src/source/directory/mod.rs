@@ -87,7 +87,7 @@ pub(crate) fn backup(
     thread::scope(|scope| {
         let reader = || Reader::new(base.clone(), names.clone(), age, writer.namer().clone());
         for _ in 0..readers {
-            let (work, reader, spare) = (work.clone(), reader(), writer.spare_buffers());
+            let (work, mut reader, spare) = (work.clone(), reader(), writer.spare_buffers());
             scope.spawn(move || reader.run(&work, &spare));
         }
         drop(work);

@@ -6,7 +6,7 @@ use keephold_files::walk::{Step, Walk, Walked};
 use keephold_files::{Kind, Problem};
 use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::tree::TreePath;
-use keephold_vault::write::SmallFiles;
+use keephold_vault::write::{SmallFiles, SmallReads};
 
 use super::read::Read;
 use crate::unchanged::{self, Seen};
@@ -82,7 +82,7 @@ pub(super) fn plan(mut walk: Walk, mut before: unchanged::Reader, queues: &Queue
             }
         };
         batch.steps.push(step);
-        let full = batch.bytes >= SmallFiles::target(bytes) as u64;
+        let full = batch.bytes >= SmallReads::target(bytes) as u64;
         if full || batch.steps.len() >= BATCH_STEPS {
             bytes += batch.bytes;
             if !queues.hand_over(std::mem::take(&mut batch)) {

@@ -4,11 +4,11 @@ use crossbeam_channel::Receiver;
 use keephold_files::meta::{MetaReader, Names};
 use keephold_files::read::{ReadError, read_small};
 use keephold_files::walk::Walked;
-use keephold_files::{Base, Kind, Problem};
+use keephold_files::{Base, FileOpener, Kind, Problem};
 use keephold_vault::keys::BlobNamer;
 use keephold_vault::limits::SMALL_FILE_MAX;
 use keephold_vault::tree::{EntryKind, Metadata};
-use keephold_vault::write::{Life, Named, SmallFiles, SpareBuffers};
+use keephold_vault::write::{Life, SmallFileNo, SmallReads, SpareBuffers};
 
 use super::plan::{Batch, Planned, ReadBatch, Work};
 
@@ -21,7 +21,7 @@ pub(super) struct Read {
 
 pub(super) enum Found {
     /// A small file, and whether it changed while it was read.
-    File(Named, bool),
+    File(SmallFileNo, bool),
     /// Too large for a reader after all: it has grown since the walk.
     Grown,
     Other(EntryKind),
@@ -44,30 +44,32 @@ impl Age {
 /// Reads entries; each thread has one.
 pub(super) struct Reader {
     pub(super) base: Base,
+    opener: FileOpener,
     pub(super) meta: MetaReader,
     pub(super) age: Age,
-    namer: BlobNamer,
+    pub(super) namer: BlobNamer,
 }
 
 impl Reader {
     pub(super) fn new(base: Base, names: Names, age: Age, namer: BlobNamer) -> Self {
-        Self { meta: MetaReader::new(base.clone(), names), base, age, namer }
+        let meta = MetaReader::new(base.clone(), names);
+        Self { meta, opener: FileOpener::new(base.clone()), base, age, namer }
     }
 
     /// Reads batch after batch.
-    pub(super) fn run(&self, work: &Receiver<Work>, spare: &SpareBuffers) {
+    pub(super) fn run(&mut self, work: &Receiver<Work>, spare: &SpareBuffers) {
         while let Ok((batch, answer)) = work.recv() {
             // Nobody listens once the run is given up.
             let _ = answer.send(self.batch(batch, spare));
         }
     }
 
-    fn batch(&self, batch: Batch, spare: &SpareBuffers) -> ReadBatch {
-        let mut files = SmallFiles::default();
+    fn batch(&mut self, batch: Batch, spare: &SpareBuffers) -> ReadBatch {
+        let mut files = SmallReads::default();
         if batch.bytes > 0 {
             let mut buffer = spare.take();
             buffer.reserve(usize::try_from(batch.bytes).unwrap_or_default());
-            files = SmallFiles::new(buffer);
+            files = SmallReads::new(buffer);
         }
         let read = |step| match step {
             Planned::Read(walked, first, ()) => {
@@ -80,11 +82,11 @@ impl Reader {
             Planned::Excluded(n) => Planned::Excluded(n),
         };
         let steps = batch.steps.into_iter().map(read).collect();
-        ReadBatch { steps, files }
+        ReadBatch { steps, files: files.name(&self.namer) }
     }
 
     /// Reads an entry; a small file's `content`, too, if it is wanted.
-    pub(super) fn entry(&self, walked: &Walked, content: bool, files: &mut SmallFiles) -> Read {
+    pub(super) fn entry(&mut self, walked: &Walked, content: bool, files: &mut SmallReads) -> Read {
         if content && walked.kind == Kind::File {
             return self.file(walked, files);
         }
@@ -102,17 +104,19 @@ impl Reader {
         Read { what: what.map(Found::Other), meta: found, problems }
     }
 
-    fn file(&self, walked: &Walked, files: &mut SmallFiles) -> Read {
-        let bare =
-            |found| Read { what: Ok(found), meta: self.meta.bare(walked), problems: Vec::new() };
-        match read_small(&self.base, walked, SMALL_FILE_MAX, files.buffer()) {
+    fn file(&mut self, walked: &Walked, files: &mut SmallReads) -> Read {
+        match read_small(&mut self.opener, walked, SMALL_FILE_MAX, files.buffer()) {
             Ok(Some(file)) => {
                 let (meta, problems) = self.meta.read_open(walked, &file.stat, file.fd());
-                let named = files.name(&self.namer, self.age.life(walked));
-                Read { what: Ok(Found::File(named, file.changed.is_some())), meta, problems }
+                let number = files.end(self.age.life(walked));
+                Read { what: Ok(Found::File(number, file.changed.is_some())), meta, problems }
             }
-            Ok(None) => bare(Found::Grown),
-            Err(error) => bare(Found::ReadError(error)),
+            Ok(None) => self.bare(walked, Found::Grown),
+            Err(error) => self.bare(walked, Found::ReadError(error)),
         }
+    }
+
+    fn bare(&self, walked: &Walked, found: Found) -> Read {
+        Read { what: Ok(found), meta: self.meta.bare(walked), problems: Vec::new() }
     }
 }

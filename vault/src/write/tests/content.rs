@@ -9,7 +9,7 @@ use super::*;
 use crate::content::Extents;
 use crate::ids::BlobId;
 use crate::limits::SMALL_FILE_MAX;
-use crate::write::{Life, SmallFiles};
+use crate::write::{Life, SmallReads};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_of_every_size_and_shape_come_back() {
@@ -60,14 +60,15 @@ async fn small_files_are_like_any_other() {
     let mut writer = bench.writer(&reader().recipients, LONG).await.unwrap();
     let done = blocking(move || {
         let sizes = [0, 1, BOUNDS.min as usize, SMALL_FILE_MAX];
-        let mut files = SmallFiles::default();
-        let named = sizes.map(|n| {
+        let mut files = SmallReads::default();
+        let numbers = sizes.map(|n| {
             files.buffer().extend(noise(n as u64, n));
-            files.name(writer.namer(), Life::Passing)
+            files.end(Life::Passing)
         });
-        for (n, named) in sizes.into_iter().zip(named) {
-            let content = writer.add_small(&mut files, named).unwrap();
-            assert_eq!((content.size, files.size(named)), (n as u64, n as u64));
+        let mut files = files.name(writer.namer());
+        for (n, file) in sizes.into_iter().zip(numbers) {
+            let content = writer.add_small(&mut files, file).unwrap();
+            assert_eq!((content.size, files.size(file)), (n as u64, n as u64));
             let one = usize::from(n > 0);
             assert!(matches!(&content.extents, Extents::Inline(list) if list.len() == one), "{n}");
             let cut = add(&mut writer, &[Part::Bytes(noise(n as u64, n))]).unwrap();
@@ -116,20 +117,21 @@ fn lasts(name: &str) -> bool {
 fn add_batches(writer: &mut Writer, files: &[(String, Vec<Part>)]) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     for batch in files.chunks(177) {
-        let mut small = SmallFiles::new(writer.spare_buffers().take());
-        let mut named = Vec::new();
+        let mut small = SmallReads::new(writer.spare_buffers().take());
+        let mut numbers = Vec::new();
         for (name, parts) in batch {
             let bytes = spelt_out(parts);
-            named.push((bytes.len() <= SMALL_FILE_MAX).then(|| {
+            numbers.push((bytes.len() <= SMALL_FILE_MAX).then(|| {
                 // Mostly of one life, sometimes strewn, sometimes all of the other.
                 let life = if lasts(name) { Life::Lasting } else { Life::Passing };
                 small.buffer().extend_from_slice(&bytes);
-                small.name(writer.namer(), life)
+                small.end(life)
             }));
         }
-        for ((name, parts), named) in batch.iter().zip(named) {
-            let content = match named {
-                Some(named) => writer.add_small(&mut small, named)?,
+        let mut small = small.name(writer.namer());
+        for ((name, parts), file) in batch.iter().zip(numbers) {
+            let content = match file {
+                Some(file) => writer.add_small(&mut small, file)?,
                 None => add(writer, parts)?,
             };
             entries.push(entry(name, EntryKind::File(content))?);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::SMALL_FILE_MAX;
-use crate::write::{ContentChunks, ContentHasher, Life, SmallFiles};
+use crate::write::{ContentChunks, ContentHasher, Life, SmallReads};
 
 /// A hundred files, of which every fifth lasts; the others are different in each version. Together they are some packs.
 fn files(version: u64) -> Vec<(Life, String, Vec<u8>)> {
@@ -20,10 +20,11 @@ fn add_all(writer: &mut Writer, version: u64, told: bool) -> Result<Vec<Entry>, 
     for (life, name, bytes) in files(version) {
         let life = if told { life } else { Life::Passing };
         let content = if bytes.len() <= SMALL_FILE_MAX {
-            let mut small = SmallFiles::default();
+            let mut small = SmallReads::default();
             small.buffer().extend_from_slice(&bytes);
-            let named = small.name(writer.namer(), life);
-            let content = writer.add_small(&mut small, named)?;
+            let file = small.end(life);
+            let mut small = small.name(writer.namer());
+            let content = writer.add_small(&mut small, file)?;
             writer.store_small(small)?;
             content
         } else {
@@ -67,12 +68,15 @@ async fn what_lasts_is_not_stored_again_when_the_rest_is_gone() {
 async fn a_little_of_either_makes_one_pack() {
     let (mut bench, memory) = Bench::in_memory().await;
     let feed = |writer: &mut Writer| {
-        let mut small = SmallFiles::default();
+        let mut small = SmallReads::default();
         let mut entries = Vec::new();
-        for (n, life) in Life::ALL.into_iter().enumerate() {
-            small.buffer().extend(noise(n as u64, 90_000));
-            let named = small.name(writer.namer(), life);
-            let content = writer.add_small(&mut small, named)?;
+        let files = Life::ALL.map(|life| {
+            small.buffer().extend(noise(life as u64, 90_000));
+            small.end(life)
+        });
+        let mut small = small.name(writer.namer());
+        for (n, file) in files.into_iter().enumerate() {
+            let content = writer.add_small(&mut small, file)?;
             entries.push(entry(&n.to_string(), EntryKind::File(content))?);
         }
         writer.store_small(small)?;
