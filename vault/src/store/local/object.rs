@@ -11,9 +11,9 @@ use super::{attribute, mode_for, sidecar};
 use crate::store::{Lock, LockPolicy, ObjectKey, StoreError};
 
 /// What is longer is left to the disk: the page cache forgets it once it is durable. Nothing reads packs soon, while each that it
-/// kept would drive out something that this host's programs need; and whoever verifies reads the disk, not memory. Taking
-/// the same pages for one pack after the other is faster, too: on a virtual machine whose host takes free
-/// memory back, a backup of 420 MB took 0.8 s of the kernel's time less.
+/// kept would drive out something that this host's programs need. Taking the same pages for one pack after the other
+/// is faster, too: on a virtual machine whose host takes free memory back, a backup of 420 MB took 0.8 s of the kernel's
+/// time less.
 const FORGET_MIN: usize = 1 << 20;
 
 /// The folder with the policy that writes follow.
