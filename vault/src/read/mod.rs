@@ -80,13 +80,13 @@ pub struct ReadSettings {
 }
 
 impl Default for ReadSettings {
-    /// Together under 192 MiB: requests 32, caches 24 + 32, batches 40, and what allocators keep.
+    /// Together under 192 MiB: requests 32, caches 24 + 24, batches 40, and what allocators keep.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             requests: 4,
             frame_cache_bytes: 24 * MIB,
-            index_cache_bytes: 32 * MIB,
+            index_cache_bytes: 24 * MIB,
             batch_bytes: 8 * MIB,
             threads: threads.clamp(2, 8),
         }
