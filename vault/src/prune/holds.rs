@@ -11,11 +11,12 @@ use crate::index::{OpenSegment, PackRow};
 use crate::keys::{MetadataKey, PrunerKey};
 use crate::limits::SEGMENT_LEN_MAX;
 use crate::prune::Settings;
+use crate::prune::present::{Present, describes};
 use crate::prune::report::{ConcernKind, Report};
 use crate::read::{FoundRecord, RecordScope, Vault, concerns_object};
-use crate::record::{PackSet, Record, RecordKey, SealedRecord, SegmentRef};
+use crate::record::{Record, RecordKey, SealedRecord, SegmentRef};
 use crate::sign::AllowedSigners;
-use crate::store::{ObjectKey, VersionId};
+use crate::store::{ObjectKey, Prune, VersionId};
 
 /// Records that are read at once.
 const READS: usize = 8;
@@ -43,8 +44,8 @@ pub(super) struct Holds {
 /// A segment that is needed.
 #[derive(Debug)]
 struct Needed {
-    used: PackSet,
-    version: Option<VersionId>,
+    /// With all packs that any of them uses.
+    named: SegmentRef,
     /// One of the records that name it.
     by: RecordKey,
 }
@@ -70,6 +71,7 @@ struct Candidate {
 impl Holds {
     /// Reads all records, and the index segments that are needed.
     pub(super) async fn gather(
+        store: &dyn Prune,
         vault: &Vault,
         key: &PrunerKey,
         signers: &AllowedSigners,
@@ -81,16 +83,19 @@ impl Holds {
             let job = (found.key.host.clone(), found.key.job.clone());
             jobs.entry(job).or_default().push(found);
         }
+        // Listed after the records: whatever those need was stored before.
+        let mut present = Present::list(store).await?;
         let mut holds = Self::default();
         for mut records in jobs.into_values() {
             records.sort_by_key(|found| std::cmp::Reverse((found.key.seq, found.key.started)));
-            holds.job(vault, key, signers, settings, records, report).await?;
+            holds.job(vault, key, signers, settings, records, &mut present, report).await?;
         }
-        holds.read_segments(vault, &key.metadata, report).await?;
+        holds.read_segments(vault, &key.metadata, present.into_described(), report).await?;
         Ok(holds)
     }
 
     /// Takes the records of one job into account, the newest first.
+    #[expect(clippy::too_many_arguments, reason = "what a prune knows and what it finds out")]
     async fn job(
         &mut self,
         vault: &Vault,
@@ -98,6 +103,7 @@ impl Holds {
         signers: &AllowedSigners,
         settings: &Settings,
         records: Vec<FoundRecord>,
+        present: &mut Present,
         report: &mut Report,
     ) -> Result<(), Error> {
         let (mut good, mut doubtful) = (0, 0);
@@ -138,8 +144,12 @@ impl Holds {
             let mut among_newest = false;
             if let Some(snapshot) = &record.snapshot {
                 let count = if believed { &mut good } else { &mut doubtful };
-                *count += 1;
-                among_newest = *count <= newest;
+                let needs = &snapshot.segments;
+                // One that lost something, or of which a copy never got it all, can't stand for the last good one.
+                if *count < newest && present.is_whole(vault, &key.metadata, needs).await? {
+                    *count += 1;
+                    among_newest = true;
+                }
                 if unexpired || among_newest {
                     self.hold(&snapshot.segments, &found.key);
                 }
@@ -173,12 +183,8 @@ impl Holds {
 
     fn hold(&mut self, segments: &[SegmentRef], by: &RecordKey) {
         for segment in segments {
-            let needed = self.segments.entry(segment.id).or_insert_with(|| Needed {
-                used: PackSet::default(),
-                version: segment.version.clone(),
-                by: by.clone(),
-            });
-            needed.used.union(&segment.used);
+            let first = || Needed { named: segment.clone(), by: by.clone() };
+            self.segments.entry(segment.id).or_insert_with(first).named.used.union(&segment.used);
         }
     }
 
@@ -187,15 +193,20 @@ impl Holds {
         &mut self,
         vault: &Vault,
         key: &MetadataKey,
+        mut described: BTreeMap<SegmentId, Vec<ShortName>>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut packs = Vec::new();
         for (id, needed) in &self.segments {
-            match read_segment(vault, key, id, needed.version.as_ref()).await {
-                Ok(rows) => {
-                    for n in needed.used.iter() {
-                        match rows.get(n as usize) {
-                            Some(row) => packs.push(short(&row.id)),
+            let read = match described.remove(id) {
+                Some(read) => Ok(read),
+                None => describes(vault, key, &needed.named).await,
+            };
+            match read {
+                Ok(read) => {
+                    for n in needed.named.used.iter() {
+                        match read.get(n as usize) {
+                            Some(pack) => packs.push(*pack),
                             None => {
                                 let why = format!("index segment {id} has no pack {n}");
                                 report.concern(ConcernKind::SegmentUnreadable, &needed.by, why);

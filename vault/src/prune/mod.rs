@@ -6,7 +6,8 @@
 //!
 //! **What is deleted.** A version of a pack or an index segment goes if all of this is true:
 //! 1. no unexpired record needs it;
-//! 2. none of the newest good snapshots of any job needs it, however long ago those expired ([`Settings::newest`]);
+//! 2. none of the newest good snapshots of any job needs it, however long ago those expired ([`Settings::newest`]); one is
+//!    good if all that it needs lies there;
 //! 3. the target took it longer ago than the grace period ([`Settings::grace`]): a run that is going on, or was
 //!    interrupted, has no record yet;
 //! 4. its lock has ended, as the target says when asked right before the deletion.
@@ -40,6 +41,7 @@
 //! where nothing lies beneath it any more.
 
 mod holds;
+mod present;
 mod report;
 mod sweep;
 #[cfg(test)]
@@ -101,7 +103,8 @@ pub async fn prune(
         let why = "it doesn't lock what is stored: no backup may run while this does";
         report.concern(ConcernKind::NoLocks, store.url(), why);
     }
-    let holds = holds::Holds::gather(&vault, key, signers, settings, &mut report).await?;
+    let holds =
+        holds::Holds::gather(store.as_ref(), &vault, key, signers, settings, &mut report).await?;
     report.blocked = report.concerns.iter().any(|c| c.kind.blocks());
     let sweep = sweep::Sweep {
         store: store.as_ref(),

@@ -225,6 +225,31 @@ async fn a_segment_that_cannot_be_read_stops_everything_if_a_kept_run_needs_it()
 }
 
 #[tokio::test]
+async fn snapshots_that_are_not_whole_push_no_good_one_out() {
+    let (maker, runs) = runs(5).await;
+    // As in a copy that was cut off until the source had pruned what these needed.
+    maker.store.lose(&runs[4].pack);
+    maker.store.lose(&runs[3].segment);
+    let report = pruned(&maker, &newest(2)).await.unwrap();
+    assert_eq!((report.newest, report.concerns), (2, vec![]));
+    let packs = runs.iter().map(|run| there(&maker.store, &run.pack));
+    assert_eq!(packs.collect::<Vec<_>>(), [false, true, true, false, false]);
+}
+
+#[tokio::test]
+async fn more_may_be_kept_from_now_on_than_were_before() {
+    let (maker, runs) = runs(5).await;
+    // Expired, but still evidence.
+    maker.store.set_clock(time("2027-02-01T00:00:00Z"));
+    pruned(&maker, &newest(2)).await.unwrap();
+    maker.store.take_log();
+    let report = pruned(&maker, &newest(4)).await.unwrap();
+    assert_eq!((report.newest, report.blocked), (2, false));
+    assert_eq!(deletions(&maker.store), []);
+    assert!(runs[3..].iter().all(|run| there(&maker.store, &run.pack)));
+}
+
+#[tokio::test]
 async fn records_that_are_not_believed_hold_what_they_name_and_push_nothing_out() {
     let (mut maker, runs) = runs(2).await;
     let believed = AllowedSigners::parse(&maker.signing.public().to_openssh()).unwrap();

@@ -15,7 +15,7 @@ use super::host::{Ran, Run, host_name};
 use super::workers;
 use super::world::{FILES, World, days};
 use crate::error::Error;
-use crate::prune::{ConcernKind, Report};
+use crate::prune::Report;
 use crate::replicate::{Done, Tally};
 use crate::sign::AllowedSigners;
 use crate::store::ObjectKey;
@@ -340,23 +340,16 @@ impl World {
         }
     }
 
-    /// A pruner understands all that it finds. But a copy may get the record of a snapshot that expired long ago, if it was
-    /// cut off for so long; what that needed is then gone from the vault, and for the copy's pruner it may be the newest.
+    /// A pruner understands all that it finds, also in a copy that was cut off for so long that it gets the records of
+    /// snapshots whose data is gone from the vault.
     fn check_concerns(&self, place: Place, report: &Report) {
-        for concern in &report.concerns {
+        if let Some(concern) = report.concerns.first() {
             let record = self.promises.iter().flatten().find(|p| p.object.as_str() == concern.what);
-            let late = place != Place::Vault
-                && concern.kind == ConcernKind::SegmentUnreadable
-                && record.is_some_and(|record| record.offer.expires <= self.now);
             let story = record.map(|record| self.story(&record.object));
             let needed = record.into_iter().flat_map(|record| &record.needed);
             let needed: Vec<_> = needed.map(|(key, _)| self.story(key)).collect();
-            assert!(
-                late,
-                "{concern:?} in {place:?} at {}: {story:?}\n{}",
-                self.now,
-                needed.join("\n")
-            );
+            let needed = needed.join("\n");
+            panic!("{concern:?} in {place:?} at {}: {story:?}\n{needed}", self.now);
         }
     }
 
