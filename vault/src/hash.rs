@@ -155,11 +155,8 @@ impl Wide {
         for tree in trees.iter() {
             let (mine, after) = rest.split_at(tree.width);
             let pairs = mine.as_flattened().as_chunks::<BLOCK_LEN>().0.iter();
-            if tree.width == 2 {
-                roots.extend(pairs)
-            } else {
-                others.extend(pairs)
-            }
+            let these = if tree.width == 2 { &mut roots } else { &mut others };
+            these.extend(pairs);
             rest = after;
         }
         let join = |pairs: &[&[u8; BLOCK_LEN]], flags| {

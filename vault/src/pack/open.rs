@@ -139,6 +139,7 @@ impl OpenPack {
             let raw =
                 self.reader.open(message.to_vec(), frame.offset, frame.kind, &mut self.expander)?;
             let mut rest = raw.as_slice();
+            let mut contents = Vec::with_capacity(frame.blobs.len());
             for (id, n) in &frame.blobs {
                 let Some((blob, tail)) = rest.split_at_checked(*n as usize) else {
                     return Err(Error::damaged(
@@ -146,17 +147,7 @@ impl OpenPack {
                         format!("the frame at byte {} ends within blob {id}", frame.offset),
                     ));
                 };
-                if namer.name(frame.kind, blob) != *id {
-                    return Err(Error::damaged(
-                        &self.reader.what,
-                        format!(
-                            "blob {id} in the frame at byte {} has other contents than its id says",
-                            frame.offset
-                        ),
-                    ));
-                }
-                blobs += 1;
-                length += u64::from(*n);
+                contents.push(blob);
                 rest = tail;
             }
             if !rest.is_empty() {
@@ -169,6 +160,18 @@ impl OpenPack {
                     ),
                 ));
             }
+            let ids = namer.name_all(frame.kind, &contents);
+            if let Some(((id, _), _)) = frame.blobs.iter().zip(ids).find(|((id, _), n)| id != n) {
+                return Err(Error::damaged(
+                    &self.reader.what,
+                    format!(
+                        "blob {id} in the frame at byte {} has other contents than its id says",
+                        frame.offset
+                    ),
+                ));
+            }
+            blobs += contents.len() as u64;
+            length += raw.len() as u64;
         }
         Ok((blobs, length))
     }

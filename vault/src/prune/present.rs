@@ -1,6 +1,7 @@
 //! What lies in the vault, and whether that is all that a snapshot needs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use futures::TryStreamExt;
 
@@ -53,14 +54,14 @@ impl Present {
             return Ok(false);
         }
         for segment in needs {
-            if !self.described.contains_key(&segment.id) {
-                match describes(vault, key, segment).await {
-                    Ok(packs) => self.described.insert(segment.id, packs),
+            let packs = match self.described.entry(segment.id) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(unread) => match describes(vault, key, segment).await {
+                    Ok(packs) => unread.insert(packs),
                     Err(error) if concerns_object(&error) => continue,
                     Err(error) => return Err(error),
-                };
-            }
-            let Some(packs) = self.described.get(&segment.id) else { continue };
+                },
+            };
             let mut used = segment.used.iter().filter_map(|n| packs.get(n as usize));
             if !used.all(|pack| self.packs.binary_search(pack).is_ok()) {
                 return Ok(false);

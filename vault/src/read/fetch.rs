@@ -342,13 +342,14 @@ impl Fetcher {
     fn cut(&self, frame: &WantedFrame, raw: &Bytes) -> Result<Stretches, Error> {
         let wanted: usize = frame.blobs.iter().map(|blob| blob.wanted.len()).sum();
         let copy = wanted < raw.len() / 2;
-        let cut = |blob: &WantedBlob| {
-            let whole = self.opener.cut(frame, raw, blob)?;
-            let bytes = whole.slice(blob.wanted.clone());
-            let bytes = if copy { Bytes::copy_from_slice(&bytes) } else { bytes };
-            Ok((blob.id, Stretch { start: blob.wanted.start, bytes, of: whole.len() }))
+        let blobs = self.opener.cut(frame, raw)?;
+        let cut = |(wanted, blob): (&WantedBlob, &[u8])| {
+            let start = wanted.wanted.start;
+            let bytes = blob.get(wanted.wanted.clone()).unwrap_or_default();
+            let bytes = if copy { Bytes::copy_from_slice(bytes) } else { raw.slice_ref(bytes) };
+            (wanted.id, Stretch { start, bytes, of: blob.len() })
         };
-        frame.blobs.iter().map(cut).collect()
+        Ok(frame.blobs.iter().zip(blobs).map(cut).collect())
     }
 
     fn version_of(&self, pack: &PackId) -> Option<VersionId> {

@@ -166,25 +166,26 @@ impl FrameOpener {
         Ok(reader)
     }
 
-    /// Cuts one wanted blob out of its frame and recomputes its id.
-    pub(crate) fn cut(
+    /// The blobs that are wanted of a frame, whole, once the id of each was recomputed.
+    pub(crate) fn cut<'a>(
         &self,
         frame: &WantedFrame,
-        raw: &Bytes,
-        &WantedBlob { id, offset: start, length, .. }: &WantedBlob,
-    ) -> Result<Bytes, Error> {
-        let end = start + length;
-        let wrong = |why: &str| {
+        raw: &'a [u8],
+    ) -> Result<Vec<&'a [u8]>, Error> {
+        let wrong = |id: &BlobId, why: &str| {
             let what = format!("pack {}", frame.pack.id());
             Error::damaged(what, format!("blob {id} in the frame at byte {} {why}", frame.offset))
         };
-        let Some(blob) = raw.get(start..end) else {
-            return Err(wrong("reaches beyond the frame's end"));
+        let cut = |WantedBlob { id, offset, length, .. }: &WantedBlob| {
+            let blob = raw.get(*offset..offset + length);
+            blob.ok_or_else(|| wrong(id, "reaches beyond the frame's end"))
         };
-        if self.namer.name(frame.kind, blob) != id {
-            return Err(wrong("has other contents than its id says"));
+        let blobs = frame.blobs.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+        let ids = self.namer.name_all(frame.kind, &blobs);
+        match frame.blobs.iter().zip(ids).find(|(wanted, id)| wanted.id != *id) {
+            Some((wanted, _)) => Err(wrong(&wanted.id, "has other contents than its id says")),
+            None => Ok(blobs),
         }
-        Ok(raw.slice(start..end))
     }
 }
 
