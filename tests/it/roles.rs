@@ -12,8 +12,7 @@ fn hosts_back_up_and_verifiers_verify_under_the_packaged_policies() {
     tree::plain(&site.source());
     site.init().run().ok();
     assert_eq!(site.backs_up()["status"], "success");
-    let second = site.backs_up();
-    assert_eq!(second["totals"]["packs_new"], 0, "the index could be read: {second}");
+    site.backs_up_again();
     act_as(&mut site, "VERIFIER");
     verify::green(&site);
     site.restore("restored").run().ok();
