@@ -28,7 +28,7 @@ type Value = [u8; 32];
 struct Tree {
     /// Which input it is.
     input: usize,
-    /// How many values its present level has: chunks at first, then parents, in the end one.
+    /// How many values its present level has: chunks at first, then parents, in the end the two that make the root.
     width: usize,
 }
 
@@ -143,7 +143,7 @@ impl Wide {
         le_bytes_from_words_32(&words)
     }
 
-    /// The next level of all trees. The last value of each is its hash.
+    /// The next level of all trees. A tree of two values comes to its hash, and is done.
     fn parents(
         &self,
         trees: &mut Vec<Tree>,

@@ -60,6 +60,16 @@ enum Read {
     Unreadable(Error),
 }
 
+/// What a prune is given.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) store: &'a dyn Prune,
+    pub(super) vault: &'a Vault,
+    pub(super) key: &'a PrunerKey,
+    pub(super) signers: &'a AllowedSigners,
+    pub(super) settings: &'a Settings,
+}
+
 /// A record as the choice of those that may go sees it.
 struct Candidate {
     found: FoundRecord,
@@ -70,47 +80,37 @@ struct Candidate {
 
 impl Holds {
     /// Reads all records, and the index segments that are needed.
-    pub(super) async fn gather(
-        store: &dyn Prune,
-        vault: &Vault,
-        key: &PrunerKey,
-        signers: &AllowedSigners,
-        settings: &Settings,
-        report: &mut Report,
-    ) -> Result<Self, Error> {
+    pub(super) async fn gather(given: Given<'_>, report: &mut Report) -> Result<Self, Error> {
         let mut jobs: BTreeMap<(String, String), Vec<FoundRecord>> = BTreeMap::new();
-        for found in vault.find_records(&RecordScope::default()).await? {
+        for found in given.vault.find_records(&RecordScope::default()).await? {
             let job = (found.key.host.clone(), found.key.job.clone());
             jobs.entry(job).or_default().push(found);
         }
         // Listed after the records: whatever those need was stored before.
-        let mut present = Present::list(store).await?;
+        let mut present = Present::list(given.store).await?;
         let mut holds = Self::default();
         for mut records in jobs.into_values() {
             records.sort_by_key(|found| std::cmp::Reverse((found.key.seq, found.key.started)));
-            holds.job(vault, key, signers, settings, records, &mut present, report).await?;
+            holds.job(given, records, &mut present, report).await?;
         }
-        holds.read_segments(vault, &key.metadata, present.into_described(), report).await?;
+        holds.read_segments(given, present.into_described(), report).await?;
         Ok(holds)
     }
 
     /// Takes the records of one job into account, the newest first.
-    #[expect(clippy::too_many_arguments, reason = "what a prune knows and what it finds out")]
     async fn job(
         &mut self,
-        vault: &Vault,
-        key: &PrunerKey,
-        signers: &AllowedSigners,
-        settings: &Settings,
+        given: Given<'_>,
         records: Vec<FoundRecord>,
         present: &mut Present,
         report: &mut Report,
     ) -> Result<(), Error> {
         let (mut good, mut doubtful) = (0, 0);
+        let Given { vault, key, settings, .. } = given;
         let newest = settings.newest.max(1);
         let mut candidates = Vec::with_capacity(records.len());
         let mut read = futures::stream::iter(records)
-            .map(|found| async move { (read_one(vault, key, signers, &found).await, found) })
+            .map(|found| async move { (read_one(given, &found).await, found) })
             .buffered(READS);
         while let Some((read, found)) = read.next().await {
             report.records += 1;
@@ -191,8 +191,7 @@ impl Holds {
     /// Finds out which packs are needed.
     async fn read_segments(
         &mut self,
-        vault: &Vault,
-        key: &MetadataKey,
+        given: Given<'_>,
         mut described: BTreeMap<SegmentId, Vec<ShortName>>,
         report: &mut Report,
     ) -> Result<(), Error> {
@@ -200,7 +199,7 @@ impl Holds {
         for (id, needed) in &self.segments {
             let read = match described.remove(id) {
                 Some(read) => Ok(read),
-                None => describes(vault, key, &needed.named).await,
+                None => describes(given.vault, &given.key.metadata, &needed.named).await,
             };
             match read {
                 Ok(read) => {
@@ -238,12 +237,8 @@ impl Holds {
     }
 }
 
-async fn read_one(
-    vault: &Vault,
-    key: &PrunerKey,
-    signers: &AllowedSigners,
-    found: &FoundRecord,
-) -> Result<Read, Error> {
+async fn read_one(given: Given<'_>, found: &FoundRecord) -> Result<Read, Error> {
+    let Given { vault, key, signers, .. } = given;
     let sealed = match vault.read_record(&found.key).await {
         Ok(sealed) => sealed,
         Err(error) if concerns_object(&error) => return Ok(Read::Unreadable(error)),

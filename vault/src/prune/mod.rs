@@ -103,8 +103,8 @@ pub async fn prune(
         let why = "it doesn't lock what is stored: no backup may run while this does";
         report.concern(ConcernKind::NoLocks, store.url(), why);
     }
-    let holds =
-        holds::Holds::gather(store.as_ref(), &vault, key, signers, settings, &mut report).await?;
+    let given = holds::Given { store: store.as_ref(), vault: &vault, key, signers, settings };
+    let holds = holds::Holds::gather(given, &mut report).await?;
     report.blocked = report.concerns.iter().any(|c| c.kind.blocks());
     let sweep = sweep::Sweep {
         store: store.as_ref(),

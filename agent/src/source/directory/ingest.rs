@@ -75,7 +75,7 @@ impl Ingest<'_> {
         }
         let mut files = SmallReads::default();
         let read = self.reader.entry(walked, true, &mut files);
-        let mut files = files.name(&self.reader.namer);
+        let mut files = files.name(self.writer.namer());
         self.read(walked, read, &mut files)?;
         Ok(self.writer.store_small(files)?)
     }

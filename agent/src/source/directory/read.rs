@@ -47,7 +47,7 @@ pub(super) struct Reader {
     opener: FileOpener,
     pub(super) meta: MetaReader,
     pub(super) age: Age,
-    pub(super) namer: BlobNamer,
+    namer: BlobNamer,
 }
 
 impl Reader {

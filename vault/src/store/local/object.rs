@@ -47,7 +47,7 @@ impl Writer {
             let _ = fs::unlinkat(&tmp_dir, &*tmp, AtFlags::empty());
         };
         let written = write_all(&file, body).and_then(|()| fs::fsync(&file));
-        if body.len() >= FORGET_MIN {
+        if written.is_ok() && body.len() >= FORGET_MIN {
             // A hint: that it isn't taken does no harm.
             let _ = fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
