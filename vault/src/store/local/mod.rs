@@ -8,6 +8,7 @@
 //! No key has a component that begins with a dot, so the two folders can't collide with objects.
 
 mod attribute;
+mod direct;
 mod folder;
 mod listing;
 mod object;
@@ -24,6 +25,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use self::direct::Pieces;
 use self::folder::Root;
 use self::object::Writer;
 use super::{
@@ -48,7 +50,8 @@ impl LocalStore {
         let url = TargetUrl::Local { path: path.to_owned() }.to_string();
         let root = Root::open(path, url)?;
         root.remove_leftovers();
-        Ok(Self { writer: Arc::new(Writer { root, policy }), immutable: OnceCell::new() })
+        let writer = Writer { root, policy, pieces: Pieces::default() };
+        Ok(Self { writer: Arc::new(writer), immutable: OnceCell::new() })
     }
 
     /// Makes the folder, if it isn't there, durably.

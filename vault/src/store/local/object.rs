@@ -3,24 +3,20 @@
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
-use rustix::fs::{self, Advice, AtFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::direct::{Pieces, write_durably};
 use super::folder::{Root, split};
 use super::{attribute, mode_for, sidecar};
 use crate::store::{Lock, LockPolicy, ObjectKey, StoreError};
-
-/// What is longer is left to the disk: the page cache forgets it once it is durable. Nothing reads packs soon, while each that it
-/// kept would drive out something that this host's programs need. Taking the same pages for one pack after the other
-/// is faster, too: on a virtual machine whose host takes free memory back, a backup of 420 MB took 0.8 s of the kernel's
-/// time less.
-const FORGET_MIN: usize = 1 << 20;
 
 /// The folder with the policy that writes follow.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) root: Root,
     pub(super) policy: LockPolicy,
+    pub(super) pieces: Pieces,
 }
 
 impl Writer {
@@ -46,11 +42,7 @@ impl Writer {
         let drop_tmp = || {
             let _ = fs::unlinkat(&tmp_dir, &*tmp, AtFlags::empty());
         };
-        let written = write_all(&file, body).and_then(|()| fs::fsync(&file));
-        if written.is_ok() && body.len() >= FORGET_MIN {
-            // A hint: that it isn't taken does no harm.
-            let _ = fs::fadvise(&file, 0, None, Advice::DontNeed);
-        }
+        let written = write_durably(&file, body, &self.pieces);
         let lock = written.map_err(failed).and_then(|()| {
             let _alone = self.alone(key)?;
             self.raise(key, until, immutable)
@@ -203,19 +195,6 @@ impl Writer {
         fs::fsync(&dir).map_err(failed)?;
         sidecar::remove(&self.root, key).map_err(failed)
     }
-}
-
-/// Writes all of it.
-pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
-            Ok(0) => return Err(Errno::NOSPC),
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 /// Gives a file its name, unless that is taken.

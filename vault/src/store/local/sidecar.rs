@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::direct::write_all;
 use super::folder::{Root, split};
-use super::object::write_all;
 use crate::store::ObjectKey;
 
 /// The folder of these files, shaped like the vault.
