@@ -25,7 +25,7 @@ use keephold_postgres::snapshot::{Snapshot, TableKind};
 use keephold_vault::content::Content;
 use keephold_vault::record::{DatabaseReport, Level, PgReport};
 use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath, TreeRoot};
-use keephold_vault::write::{ContentWriter, Writer};
+use keephold_vault::write::{ContentWriter, Life, Writer};
 use tokio::runtime::Handle;
 
 use crate::notes::Notes;
@@ -250,7 +250,7 @@ impl Ingest<'_> {
         };
         self.stream(dump, collect, |_, _| Ok(()))?;
         check_globals(&String::from_utf8_lossy(&sql)).map_err(hinted)?;
-        let mut content = ContentWriter::default();
+        let mut content = ContentWriter::new(self.writer, Life::default());
         content.push(self.writer, &sql)?;
         Ok(content.finish(self.writer)?)
     }
@@ -292,7 +292,7 @@ impl Ingest<'_> {
         self.runtime.block_on(snapshot.finish()).map_err(hinted)?;
         let (dump, list) = content.finish(self.writer)?;
         self.lists.add(list);
-        let mut tables = ContentWriter::default();
+        let mut tables = ContentWriter::new(self.writer, Life::default());
         tables.push(self.writer, &serde_json::to_vec_pretty(&summary)?)?;
         let tables = tables.finish(self.writer)?;
         let folder = format!("databases/{}", String::from_utf8_lossy(&component(name)));

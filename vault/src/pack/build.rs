@@ -50,15 +50,15 @@ impl PackBuilder {
         Ok(Self { bytes: buffer, sealer, salt, footer: Footer { frames: Vec::new() }, blobs: 0 })
     }
 
-    /// Adds a frame in its compressed, expanded-form-with-head shape.
+    /// Adds a frame, compressed, with its head in front, in parts.
     pub(crate) fn add(
         &mut self,
         kind: BlobKind,
-        compressed: &[u8],
+        parts: &[&[u8]],
         blobs: Vec<(crate::ids::BlobId, u32)>,
     ) -> Result<(), Error> {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(compressed);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.sealer.seal_tail(&mut self.bytes, start, kind.message())?;
         let too_long = |_| Error::damaged("a pack", "it grew too long");
         self.blobs += blobs.len();

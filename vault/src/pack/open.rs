@@ -226,7 +226,7 @@ mod tests {
             let mut out = Vec::new();
             compressor.compress(&blobs.concat(), &mut out).unwrap();
             let names = blobs.iter().map(|b| (namer.name(*kind, b), b.len() as u32)).collect();
-            builder.add(*kind, &out, names).unwrap();
+            builder.add(*kind, &[&out], names).unwrap();
         }
         let built = builder.finish().unwrap();
         (built.id, built.bytes, run, namer)
@@ -264,7 +264,7 @@ mod tests {
         let mut out = Vec::new();
         Compressor::new(3).unwrap().compress(b"forged", &mut out).unwrap();
         builder
-            .add(BlobKind::Data, &out, vec![(namer.name(BlobKind::Data, b"honest"), 6)])
+            .add(BlobKind::Data, &[&out], vec![(namer.name(BlobKind::Data, b"honest"), 6)])
             .unwrap();
         let built = builder.finish().unwrap();
         let mut pack = OpenPack::open(&built.id, &built.bytes, VAULT, &run).unwrap();

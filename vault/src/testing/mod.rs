@@ -159,7 +159,7 @@ impl VaultMaker {
             Some(open) => open,
             None => PackBuilder::new(self.config.id, &self.run.run, &self.envelope, Vec::new())?,
         };
-        pack.add(frame.kind, &compressed, frame.blobs)?;
+        pack.add(frame.kind, &[&compressed], frame.blobs)?;
         let full = pack.is_full();
         self.pack = Some(pack);
         if full { self.close_pack().await } else { Ok(()) }

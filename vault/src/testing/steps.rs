@@ -163,7 +163,7 @@ impl Steps {
         let mut pack = PackBuilder::new(VAULT, &self.run, b"envelope", Vec::new())?;
         let names = self.names();
         for (frame, names) in self.compressed.iter().zip(names.chunks(FRAME_RAW_TARGET / 16_384)) {
-            pack.add(BlobKind::Data, frame, names.to_vec())?;
+            pack.add(BlobKind::Data, &[frame], names.to_vec())?;
         }
         let built = pack.finish()?;
         Ok((built.id, built.bytes))

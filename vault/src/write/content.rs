@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::ids::ContentHash;
 use crate::limits::{EXTENTS_INLINE_MAX, LIST_DEPTH_MAX};
 use crate::pack::BlobKind;
+use crate::write::cutter::{ContentCutter, CutPiece};
 use crate::write::group::Group;
 use crate::write::life::Life;
 use crate::write::pipeline::Writer;
@@ -17,10 +18,6 @@ const LIST_LEN_MIN: usize = 8 * 1024;
 const LIST_LEN_MAX: usize = 64 * 1024;
 const LIST_CUT_MASK: u8 = 0xff;
 
-/// How much of a stream is gathered before it is cut, in longest chunks: the rest that is moved to the front
-/// afterwards stays small beside it.
-pub(super) const GATHER_CHUNKS: usize = 4;
-
 /// Chunks are bounded by `limits::BLOB_LEN_MAX`.
 pub(crate) fn length_of(chunk: &[u8]) -> u32 {
     u32::try_from(chunk.len()).unwrap_or(u32::MAX)
@@ -28,14 +25,14 @@ pub(crate) fn length_of(chunk: &[u8]) -> u32 {
 
 /// The hash of a content: of all its bytes but holes, in order.
 #[derive(Debug, Default)]
-pub struct ContentHasher {
+pub(super) struct ContentHasher {
     hasher: blake3::Hasher,
     bytes: u64,
 }
 
 impl ContentHasher {
     /// Adds bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
     }
@@ -46,21 +43,38 @@ impl ContentHasher {
     }
 }
 
-/// Takes a file or stream piece by piece.
-#[derive(Debug, Default)]
+/// Takes a content that is at hand, and small, part by part.
+#[derive(Debug)]
 pub struct ContentWriter {
-    hasher: ContentHasher,
+    cutter: ContentCutter,
+    piece: CutPiece,
     chunks: ContentChunks,
 }
 
 impl ContentWriter {
+    /// Begins a content that is expected to be needed for so long.
+    pub fn new(writer: &Writer, life: Life) -> Self {
+        let (mut cutter, mut piece) = (ContentCutter::new(writer), CutPiece::default());
+        cutter.begin(&mut piece);
+        Self { cutter, piece, chunks: ContentChunks::new(life) }
+    }
+
     /// Adds bytes.
     ///
     /// # Errors
     /// As [`Writer::add`].
-    pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
-        self.hasher.update(bytes);
-        self.chunks.push(writer, bytes)
+    pub fn push(&mut self, writer: &mut Writer, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let room = self.cutter.room(&mut self.piece);
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            if self.cutter.filled(&mut self.piece, now.len()) {
+                self.chunks.take(writer, &self.piece)?;
+                self.cutter.begin(&mut self.piece);
+            }
+            bytes = later;
+        }
+        Ok(())
     }
 
     /// Adds a hole of `length` bytes.
@@ -68,27 +82,30 @@ impl ContentWriter {
     /// # Errors
     /// As [`Writer::add`].
     pub fn hole(&mut self, writer: &mut Writer, length: u64) -> Result<(), Error> {
-        self.chunks.hole(writer, length)
+        self.cutter.hole(&mut self.piece, length);
+        self.chunks.take(writer, &self.piece)?;
+        self.cutter.begin(&mut self.piece);
+        Ok(())
     }
 
     /// The content of all that was added.
     ///
     /// # Errors
     /// As [`Writer::add`].
-    pub fn finish(self, writer: &mut Writer) -> Result<Content, Error> {
-        self.chunks.finish(writer, &self.hasher)
+    pub fn finish(mut self, writer: &mut Writer) -> Result<Content, Error> {
+        self.cutter.end(&mut self.piece);
+        self.chunks.take(writer, &self.piece)?;
+        self.chunks.finish(writer)
     }
 }
 
-/// As [`ContentWriter`], of bytes that another thread hashes meanwhile.
+/// Takes a content that a [`ContentCutter`] has cut.
 #[derive(Debug, Default)]
 pub struct ContentChunks {
     life: Life,
-    gathered: Vec<u8>,
+    hasher: ContentHasher,
     list: ExtentList,
     size: u64,
-    /// How much of `size` isn't in holes.
-    bytes: u64,
 }
 
 impl ContentChunks {
@@ -97,68 +114,32 @@ impl ContentChunks {
         Self { life, ..Self::default() }
     }
 
-    /// Adds bytes.
+    /// Adds the next piece.
     ///
     /// # Errors
     /// As [`Writer::add`].
-    pub fn push(&mut self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Error> {
-        self.size += bytes.len() as u64;
-        self.bytes += bytes.len() as u64;
-        let max = writer.chunker().bounds().max as usize;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let room = (GATHER_CHUNKS * max).saturating_sub(self.gathered.len());
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            self.gathered.extend_from_slice(now);
-            if self.gathered.len() >= GATHER_CHUNKS * max {
-                self.cut(writer, max)?;
-            }
-            rest = later;
-        }
-        Ok(())
-    }
-
-    /// Adds a hole of `length` bytes.
-    ///
-    /// # Errors
-    /// As [`Writer::add`].
-    pub fn hole(&mut self, writer: &mut Writer, length: u64) -> Result<(), Error> {
-        // No reader takes an extent that covers nothing.
-        if length == 0 {
-            return Ok(());
-        }
-        self.cut(writer, 1)?;
-        self.size += length;
-        self.list.add(writer, Extent::Hole { length })
-    }
-
-    /// Turns gathered bytes into blobs while at least `keep` of them are left.
-    fn cut(&mut self, writer: &mut Writer, keep: usize) -> Result<(), Error> {
-        let mut at = 0;
-        while self.gathered.len() - at >= keep {
-            let n = writer.chunker().cut(&self.gathered[at..]);
-            let chunk = &self.gathered[at..at + n];
-            let id = writer.add_to(Group::Stream(self.life), chunk)?;
+    pub fn take(&mut self, writer: &mut Writer, piece: &CutPiece) -> Result<(), Error> {
+        let group = Group::Stream(self.life);
+        for chunk in piece.chunks() {
+            self.hasher.update(chunk);
+            let id = writer.add_to(group, chunk)?;
             self.list.add(writer, Extent::Blob { id, length: length_of(chunk) })?;
-            at += n;
         }
-        self.gathered.drain(..at);
+        self.size += piece.size() + piece.hole();
+        // No reader takes an extent that covers nothing.
+        if piece.hole() > 0 {
+            self.list.add(writer, Extent::Hole { length: piece.hole() })?;
+        }
         Ok(())
     }
 
-    /// The content of all that was added, and that `hasher` was given as well.
+    /// The content of all that was added.
     ///
     /// # Errors
-    /// As [`Writer::add`]; [`Error::Stopped`] if the hasher was given more or less.
-    pub fn finish(mut self, writer: &mut Writer, hasher: &ContentHasher) -> Result<Content, Error> {
-        if hasher.bytes != self.bytes {
-            let text =
-                format!("{} bytes of a content were hashed, of {}", hasher.bytes, self.bytes);
-            return Err(Error::Stopped(text));
-        }
-        self.cut(writer, 1)?;
+    /// As [`Writer::add`].
+    pub fn finish(self, writer: &mut Writer) -> Result<Content, Error> {
         let extents = self.list.finish(writer)?;
-        Ok(content_of(self.size, hasher, extents))
+        Ok(content_of(self.size, &self.hasher, extents))
     }
 }
 

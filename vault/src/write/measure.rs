@@ -88,7 +88,7 @@ impl Measure<'_> {
                     Some(pack) => pack,
                     None => PackBuilder::new(vault, &run, b"sample", Vec::new())?,
                 };
-                pack.add(BlobKind::Data, piece, Vec::new())?;
+                pack.add(BlobKind::Data, &[piece], Vec::new())?;
                 if pack.is_full() {
                     std::hint::black_box(pack.finish()?);
                 } else {
@@ -179,7 +179,7 @@ impl SamplePack {
             let mut frame = Vec::with_capacity(piece.len() + 64);
             compressor.compress(piece, &mut frame)?;
             let length = u32::try_from(piece.len()).map_err(|e| Error::damaged("a blob", e))?;
-            pack.add(BlobKind::Data, &frame, vec![(id, length)])?;
+            pack.add(BlobKind::Data, &[&frame], vec![(id, length)])?;
         }
         let built = pack.finish()?;
         Ok(Self { key: ObjectKey::pack(&built.id), body: built.bytes.into() })

@@ -11,6 +11,7 @@
 
 mod content;
 mod copy;
+mod cutter;
 mod delta;
 mod group;
 mod journal;
@@ -38,13 +39,15 @@ use crate::ids::VaultId;
 use crate::keys::{RunKey, VaultSecret};
 use crate::store::Store;
 
-pub use content::{ContentChunks, ContentHasher, ContentWriter};
+pub use content::{ContentChunks, ContentWriter};
 pub use copy::{Copy, CopySettings, CopyStatus};
+pub use cutter::{ContentCutter, CutPiece};
 pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use life::Life;
 pub use pipeline::{Progress, Trace, Writer, Written};
-pub use small::{SmallFileNo, SmallFiles, SmallReads, SpareBuffers};
+pub use small::{SmallFileNo, SmallFiles, SmallReads};
+pub use stages::SpareBuffers;
 
 /// How a run writes.
 #[derive(Debug, Clone)]

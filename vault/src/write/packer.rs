@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::frame::Encoded;
 use crate::ids::PackId;
 use crate::index::{PackRow, SegmentBuilder};
 use crate::limits::{SEGMENT_BLOBS_MAX, SEGMENT_PACKS, SEGMENT_SHARE};
@@ -26,7 +27,7 @@ use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
 use crate::write::life::Life;
 use crate::write::pipeline::{Indexed, Progress};
-use crate::write::stages::{Failure, Frame, fail};
+use crate::write::stages::{Failure, Frame, SpareBuffers, fail};
 
 /// And after so many blobs, however few packs that are.
 pub(super) const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
@@ -47,12 +48,13 @@ pub(super) struct Packer {
     runtime: Handle,
     uploads: JoinSet<Result<Uploaded, Error>>,
     lanes: Lanes,
+    spare: SpareBuffers,
     spare_packs: Vec<Vec<u8>>,
     /// How many packs are being filled.
     open: usize,
     segment: SegmentBuilder,
     /// Frames of nodes and lists that wait for a pack.
-    nodes: Vec<Frame>,
+    nodes: Vec<Frame<Encoded>>,
     /// Packs of such frames that no segment describes yet, and what became of each at each copy.
     node_packs: Vec<(Note, Vec<At>)>,
     /// What became of the segment's packs at each copy.
@@ -67,7 +69,7 @@ pub(super) struct Packer {
 struct Filling {
     pack: Option<PackBuilder>,
     /// What waits until there is enough for a pack of its own; at the end of a run it joins another.
-    waiting: Vec<Frame>,
+    waiting: Vec<Frame<Encoded>>,
 }
 
 /// What a pack holds.
@@ -86,11 +88,11 @@ struct Uploaded {
     buffer: Option<Vec<u8>>,
 }
 
-fn length(frames: &[Frame]) -> usize {
+fn length(frames: &[Frame<Encoded>]) -> usize {
     frames.iter().map(|frame| frame.data.len()).sum()
 }
 
-fn blobs(frames: &[Frame]) -> usize {
+fn blobs(frames: &[Frame<Encoded>]) -> usize {
     frames.iter().map(|frame| frame.blobs.len()).sum()
 }
 
@@ -102,12 +104,14 @@ impl Packer {
         journal: Journal,
         indexed: Sender<Indexed>,
         progress: Arc<Progress>,
+        spare: SpareBuffers,
     ) -> Self {
         Self {
             context,
             runtime: Handle::current(),
             uploads: JoinSet::new(),
             lanes: Lanes::new(uploads),
+            spare,
             spare_packs: Vec::new(),
             open: 0,
             segment: SegmentBuilder::default(),
@@ -120,7 +124,7 @@ impl Packer {
         }
     }
 
-    pub(super) fn run(mut self, frames: Receiver<Frame>, failure: &Failure) {
+    pub(super) fn run(mut self, frames: Receiver<Frame<Encoded>>, failure: &Failure) {
         match self.pack(&frames) {
             Ok(()) => self.journal.remove(),
             Err(error) => {
@@ -144,12 +148,13 @@ impl Packer {
         }
     }
 
-    fn pack(&mut self, frames: &Receiver<Frame>) -> Result<(), Error> {
+    fn pack(&mut self, frames: &Receiver<Frame<Encoded>>) -> Result<(), Error> {
         let mut fillings: [Filling; Life::ALL.len()] = Default::default();
         let (mut all, mut nodes_sent) = (0, false);
-        while let Ok(frame) = frames.recv() {
+        while let Ok(mut frame) = frames.recv() {
             all += frame.blobs.len();
             if frame.kind != BlobKind::Data {
+                frame.data.shrink_to_fit();
                 self.nodes.push(frame);
                 if length(&self.nodes) >= NODES_TARGET {
                     self.upload_nodes()?;
@@ -175,9 +180,9 @@ impl Packer {
     }
 
     /// Puts a frame of data to those of its life.
-    fn fill(&mut self, filling: &mut Filling, mut frame: Frame) -> Result<(), Error> {
+    fn fill(&mut self, filling: &mut Filling, mut frame: Frame<Encoded>) -> Result<(), Error> {
         if filling.pack.is_none() {
-            // Compressors leave room for what doesn't shrink: too much to be kept.
+            // Compressors leave room for what doesn't shrink: too much to be kept while it waits.
             frame.data.shrink_to_fit();
         }
         filling.waiting.push(frame);
@@ -192,12 +197,13 @@ impl Packer {
     }
 
     /// Adds a frame of data to a pack, which is begun before and sent off afterwards if it is time.
-    fn add(&mut self, pack: &mut Option<PackBuilder>, frame: Frame) -> Result<(), Error> {
+    fn add(&mut self, pack: &mut Option<PackBuilder>, frame: Frame<Encoded>) -> Result<(), Error> {
         let mut open = match pack.take() {
             Some(open) => open,
             None => self.open_pack()?,
         };
-        open.add(frame.kind, &frame.data, frame.blobs)?;
+        open.add(frame.kind, &frame.data.parts(), frame.blobs)?;
+        frame.data.into_raw().into_iter().for_each(|raw| self.spare.give(raw));
         if open.is_full() {
             self.upload(open, Shelf::Data)?;
         } else {
@@ -211,7 +217,7 @@ impl Packer {
     fn finish_packs(
         &mut self,
         fillings: [Filling; Life::ALL.len()],
-        nodes: Vec<Frame>,
+        nodes: Vec<Frame<Encoded>>,
     ) -> Result<(), Error> {
         let mut joint = None;
         let mut left = Vec::new();
@@ -230,7 +236,7 @@ impl Packer {
     fn upload_nodes(&mut self) -> Result<(), Error> {
         let mut pack = self.open_pack()?;
         for frame in self.nodes.drain(..) {
-            pack.add(frame.kind, &frame.data, frame.blobs)?;
+            pack.add(frame.kind, &frame.data.parts(), frame.blobs)?;
         }
         self.upload(pack, Shelf::Nodes)
     }

@@ -23,8 +23,7 @@ use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
 use crate::write::recover::recover;
-use crate::write::small::SpareBuffers;
-use crate::write::stages::{Failure, Frame, compress_frames, guard, spawn};
+use crate::write::stages::{Failure, Frame, SpareBuffers, compress_frames, guard, spawn};
 use crate::write::{RunContext, Settings};
 
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
@@ -99,9 +98,8 @@ pub struct Writer {
     /// Blobs of this run that no stored segment describes yet.
     pending: HashSet<BlobId>,
     drafts: [Draft; Group::ALL.len()],
-    frames: Option<Sender<Frame>>,
-    /// Buffers that were compressed.
-    spare: (Sender<Vec<u8>>, SpareBuffers),
+    frames: Option<Sender<Frame<Vec<u8>>>>,
+    spare: SpareBuffers,
     indexed: Receiver<Indexed>,
     own: HashSet<SegmentId>,
     threads: Vec<JoinHandle<()>>,
@@ -138,21 +136,27 @@ impl Writer {
         let failure = Failure::default();
         let progress = Arc::new(Progress::default());
         let threads_n = settings.threads.max(1);
-        let (frames_in, frames_out) = bounded::<Frame>(threads_n);
-        let (packed_in, packed_out) = bounded::<Frame>(threads_n * 2);
-        let (spare_in, spare_out) = bounded::<Vec<u8>>(threads_n * 3);
+        let (frames_in, frames_out) = bounded(threads_n);
+        let (packed_in, packed_out) = bounded(threads_n * 2);
+        let spare = SpareBuffers::new(threads_n * 3);
         // Segments are rare; the queue is long enough never to stop the packer.
         let (indexed_in, indexed_out) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
         for n in 0..threads_n {
-            let (input, output, spare) = (frames_out.clone(), packed_in.clone(), spare_in.clone());
+            let (input, output, spare) = (frames_out.clone(), packed_in.clone(), spare.clone());
             let (failure, level) = (failure.clone(), settings.level);
             let body = move || guard(&failure, || compress_frames(level, &input, &output, &spare));
             threads.push(spawn(&format!("compress-{n}"), body)?);
         }
         drop(packed_in);
-        let packer =
-            Packer::new(context.clone(), settings.uploads, journal, indexed_in, progress.clone());
+        let packer = Packer::new(
+            context.clone(),
+            settings.uploads,
+            journal,
+            indexed_in,
+            progress.clone(),
+            spare.clone(),
+        );
         let failed = failure.clone();
         threads.push(spawn("pack", move || packer.run(packed_out, &failed))?);
         Ok(Self {
@@ -162,7 +166,7 @@ impl Writer {
             pending: HashSet::new(),
             drafts: Default::default(),
             frames: Some(frames_in),
-            spare: (spare_in, SpareBuffers(spare_out)),
+            spare,
             indexed: indexed_out,
             own: HashSet::new(),
             threads,
@@ -286,17 +290,9 @@ impl Writer {
         group.target(self.progress.bytes_new.load(Ordering::Relaxed))
     }
 
-    /// Buffers of frames that were compressed.
+    /// Buffers of frames that are done with.
     pub fn spare_buffers(&self) -> SpareBuffers {
-        self.spare.1.clone()
-    }
-
-    /// Keeps a buffer's room for later, unless there is enough.
-    pub(super) fn recycle(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        if buffer.capacity() > 0 {
-            let _ = self.spare.0.try_send(buffer);
-        }
+        self.spare.clone()
     }
 
     /// Whether the vault holds a blob of an earlier content, so that this run may refer to it.
@@ -355,7 +351,7 @@ impl Writer {
     }
 
     pub(super) fn send(&mut self, group: Group) -> Result<(), Error> {
-        let fresh = self.spare.1.take();
+        let fresh = self.spare.take();
         let draft = self.draft(group);
         let frame = Frame {
             kind: group.kind(),

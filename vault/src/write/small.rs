@@ -1,8 +1,6 @@
 //! Small files, read and named ahead: many one after another in one buffer, which is a frame as it is where the vault
 //! knows none of them, and all are expected to be needed for as long. So the bytes of a first backup are never copied between being read and being compressed.
 
-use crossbeam_channel::Receiver;
-
 use crate::content::{Content, Extent, Extents};
 use crate::error::Error;
 use crate::ids::BlobId;
@@ -99,17 +97,6 @@ impl SmallFiles {
     }
 }
 
-/// Buffers of frames that were compressed, for whoever reads ahead.
-#[derive(Debug, Clone)]
-pub struct SpareBuffers(pub(super) Receiver<Vec<u8>>);
-
-impl SpareBuffers {
-    /// One of them; a new one while there is none.
-    pub fn take(&self) -> Vec<u8> {
-        self.0.try_recv().unwrap_or_default()
-    }
-}
-
 impl Writer {
     /// The content of a small file. Its bytes are stored by [`store_small`](Self::store_small), if the vault doesn't hold them.
     ///
@@ -169,7 +156,7 @@ impl Writer {
                 rest = after;
             }
         }
-        self.recycle(bytes);
+        self.spare_buffers().give(bytes);
         Ok(())
     }
 

@@ -3,20 +3,48 @@
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::Error;
-use crate::frame::Compressor;
+use crate::frame::{Compressor, Encoded};
 use crate::ids::BlobId;
 use crate::pack::BlobKind;
 use crate::write::life::Life;
 
-/// A frame on its way to the compressors, and from them to the packer.
-pub(super) struct Frame {
+/// A frame on its way to the compressors, and from them, encoded, to the packer.
+pub(super) struct Frame<Data> {
     pub(super) kind: BlobKind,
     pub(super) life: Life,
-    pub(super) data: Vec<u8>,
+    pub(super) data: Data,
     pub(super) blobs: Vec<(BlobId, u32)>,
+}
+
+/// Buffers of frames that are done with, for whoever reads or compresses next.
+#[derive(Debug, Clone)]
+pub struct SpareBuffers {
+    give: Sender<Vec<u8>>,
+    take: Receiver<Vec<u8>>,
+}
+
+impl SpareBuffers {
+    /// Keeps at most `most` of them.
+    pub(super) fn new(most: usize) -> Self {
+        let (give, take) = bounded(most);
+        Self { give, take }
+    }
+
+    /// One of them, of which only the room is to be used; a new one while there is none.
+    pub fn take(&self) -> Vec<u8> {
+        self.take.try_recv().unwrap_or_default()
+    }
+
+    /// Keeps a buffer's room, unless there is enough.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if buffer.capacity() > 0 {
+            let _ = self.give.try_send(buffer);
+        }
+    }
 }
 
 /// The first failure of any stage: what the run fails with.
@@ -51,18 +79,15 @@ pub(super) fn fail(failure: &Failure, error: Error) {
 /// The stage that compresses; gives buffers back that it has done with.
 pub(super) fn compress_frames(
     level: i32,
-    input: &Receiver<Frame>,
-    output: &Sender<Frame>,
-    spare: &Sender<Vec<u8>>,
+    input: &Receiver<Frame<Vec<u8>>>,
+    output: &Sender<Frame<Encoded>>,
+    spare: &SpareBuffers,
 ) -> Result<(), Error> {
     let mut compressor = Compressor::new(level)?;
-    while let Ok(mut frame) = input.recv() {
-        let mut compressed = Vec::new();
-        compressor.compress(&frame.data, &mut compressed)?;
-        frame.data.clear();
-        let raw = std::mem::replace(&mut frame.data, compressed);
-        let _ = spare.try_send(raw);
-        if output.send(frame).is_err() {
+    while let Ok(Frame { kind, life, data, blobs }) = input.recv() {
+        let (data, raw) = compressor.encode(data)?;
+        raw.into_iter().for_each(|raw| spare.give(raw));
+        if output.send(Frame { kind, life, data, blobs }).is_err() {
             // The packer has failed, and says why.
             break;
         }

@@ -31,7 +31,7 @@ use crate::store::memory::{MemoryStore, Request};
 use crate::store::{ObjectKey, Store, StoreError};
 use crate::testing::{entry, noise};
 use crate::tree::{Entry, EntryKind, TreeBuilder};
-use crate::write::{ContentWriter, Known, RunContext, Settings, Writer, Written};
+use crate::write::{ContentWriter, Known, Life, RunContext, Settings, Writer, Written};
 
 /// Small chunks, so that a few megabytes are many.
 const BOUNDS: ChunkBounds = ChunkBounds { min: 1 << 10, avg: 4 << 10, max: 16 << 10 };
@@ -314,7 +314,7 @@ fn add_files(writer: &mut Writer, mut files: Files) -> Result<Vec<Entry>, Error>
 }
 
 fn add(writer: &mut Writer, parts: &[Part]) -> Result<Content, Error> {
-    let mut content = ContentWriter::default();
+    let mut content = ContentWriter::new(writer, Life::default());
     for part in parts {
         match part {
             Part::Bytes(bytes) => content.push(writer, bytes)?,

@@ -1,4 +1,4 @@
-//! Files that are too large to be held: streamed by the ingest thread, and read and hashed ahead of it where that pays.
+//! Files that are too large to be held: streamed by the ingest thread, or read and cut ahead of it where that pays.
 
 use std::thread;
 
@@ -7,42 +7,51 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use keephold_files::read::{FileReader, Piece, ReadError};
 use keephold_files::walk::Walked;
 use keephold_vault::tree::EntryKind;
-use keephold_vault::write::{ContentChunks, ContentHasher};
+use keephold_vault::write::{ContentChunks, ContentCutter, CutPiece};
 
 use super::ingest::Ingest;
 use crate::source::Counters;
 
-/// How much is read at once.
-const READ_LEN: usize = 1 << 20;
 /// From which size on another thread reads ahead: below, starting it isn't worth it.
 const AHEAD_MIN: u64 = 4 << 20;
-/// How many pieces are read ahead, each of up to [`READ_LEN`] bytes.
-const PIECES_AHEAD: usize = 2;
+/// How many pieces there are while one does: one that is read, one that waits, one that is taken.
+const PIECES: usize = 3;
 
-/// A piece that was read ahead, in a buffer that may be longer than it.
-type Ahead = (Result<Piece, ReadError>, Vec<u8>);
+/// A piece that was read ahead, and whether more follows.
+type Ahead = (Result<bool, ReadError>, CutPiece);
 
-/// A file's pieces, hashed as they are read.
+/// A file's pieces, cut as they are read.
 struct Pieces {
     file: FileReader,
-    hasher: ContentHasher,
+    cutter: ContentCutter,
 }
 
 impl Pieces {
-    fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ReadError> {
-        let piece = self.file.next(buffer)?;
-        if let Piece::Data(n) = piece {
-            self.hasher.update(buffer.get(..n).unwrap_or_default());
+    /// Reads one; answers whether more follows.
+    fn next(&mut self, piece: &mut CutPiece) -> Result<bool, ReadError> {
+        self.cutter.begin(piece);
+        loop {
+            match self.file.next(self.cutter.room(piece))? {
+                Piece::Data(n) if self.cutter.filled(piece, n) => return Ok(true),
+                Piece::Data(_) => {}
+                Piece::Hole(n) => {
+                    self.cutter.hole(piece, n);
+                    return Ok(true);
+                }
+                Piece::End => {
+                    self.cutter.end(piece);
+                    return Ok(false);
+                }
+            }
         }
-        Ok(piece)
     }
 
     /// Reads ahead of whoever takes the pieces, until the end or an error, or until they are no longer taken.
-    fn read_ahead(mut self, pieces: &Sender<Ahead>, spare: &Receiver<Vec<u8>>) -> Self {
-        while let Ok(mut buffer) = spare.recv() {
-            let piece = self.next(&mut buffer);
-            let more = matches!(piece, Ok(Piece::Data(_) | Piece::Hole(_)));
-            if pieces.send((piece, buffer)).is_err() || !more {
+    fn read_ahead(mut self, pieces: &Sender<Ahead>, spare: &Receiver<CutPiece>) -> Self {
+        while let Ok(mut piece) = spare.recv() {
+            let read = self.next(&mut piece);
+            let more = matches!(read, Ok(true));
+            if pieces.send((read, piece)).is_err() || !more {
                 break;
             }
         }
@@ -50,13 +59,13 @@ impl Pieces {
     }
 }
 
-/// Buffers of [`READ_LEN`] bytes, kept from file to file.
+/// Room for pieces, kept from file to file.
 #[derive(Default)]
-pub(super) struct Buffers(Vec<Vec<u8>>);
+pub(super) struct Buffers(Vec<CutPiece>);
 
 impl Buffers {
-    fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| vec![0; READ_LEN])
+    fn take(&mut self) -> CutPiece {
+        self.0.pop().unwrap_or_default()
     }
 }
 
@@ -75,8 +84,8 @@ impl Ingest<'_> {
         let before = self.writer.traced();
         let mut content = ContentChunks::new(self.reader.age.life(walked));
         let long = file.stat().size >= AHEAD_MIN;
-        let pieces = Pieces { file, hasher: ContentHasher::default() };
-        let (Pieces { file, hasher }, read) = if long {
+        let pieces = Pieces { file, cutter: ContentCutter::new(self.writer) };
+        let (Pieces { file, .. }, read) = if long {
             self.follow(pieces, &mut content)?
         } else {
             self.stream(pieces, &mut content)?
@@ -90,7 +99,7 @@ impl Ingest<'_> {
             Ok(Some(_)) => self.changed(&walked.path),
             Err(error) => self.read_error(&error),
         }
-        let content = content.finish(self.writer, &hasher)?;
+        let content = content.finish(self.writer)?;
         let blobs = self.writer.traced() - before;
         self.add(walked, EntryKind::File(content), meta, blobs)
     }
@@ -101,15 +110,17 @@ impl Ingest<'_> {
         mut pieces: Pieces,
         content: &mut ContentChunks,
     ) -> Result<(Pieces, Result<(), ReadError>)> {
-        let mut buffer = self.buffers.take();
+        let mut piece = self.buffers.take();
         let read = loop {
-            match pieces.next(&mut buffer) {
-                Ok(Piece::End) => break Ok(()),
-                Ok(piece) => self.take(piece, &buffer, content)?,
-                Err(error) => break Err(error),
+            let read = pieces.next(&mut piece);
+            if read.is_ok() {
+                self.take(&piece, content)?;
+            }
+            if !matches!(read, Ok(true)) {
+                break read.map(drop);
             }
         };
-        self.buffers.0.push(buffer);
+        self.buffers.0.push(piece);
         Ok((pieces, read))
     }
 
@@ -119,10 +130,10 @@ impl Ingest<'_> {
         pieces: Pieces,
         content: &mut ContentChunks,
     ) -> Result<(Pieces, Result<(), ReadError>)> {
-        let (ahead_in, ahead) = bounded(PIECES_AHEAD);
-        // Never full: there are no more buffers than it has room for.
-        let (spare_in, spare) = bounded(PIECES_AHEAD + 2);
-        for _ in 0..PIECES_AHEAD + 2 {
+        // Never full, either of them: there are no more pieces than they have room for.
+        let (ahead_in, ahead) = bounded(PIECES);
+        let (spare_in, spare) = bounded(PIECES);
+        for _ in 0..PIECES {
             spare_in.send(self.buffers.take())?;
         }
         let back = spare.clone();
@@ -140,31 +151,25 @@ impl Ingest<'_> {
     fn take_ahead(
         &mut self,
         ahead: &Receiver<Ahead>,
-        spare: &Sender<Vec<u8>>,
+        spare: &Sender<CutPiece>,
         content: &mut ContentChunks,
     ) -> Result<Result<(), ReadError>> {
         loop {
-            let (piece, buffer) = ahead.recv().context("a reader ended before its time")?;
-            match piece {
-                Ok(Piece::End) => return Ok(Ok(())),
-                Ok(piece) => self.take(piece, &buffer, content)?,
-                Err(error) => return Ok(Err(error)),
+            let (read, piece) = ahead.recv().context("a reader ended before its time")?;
+            if read.is_ok() {
+                self.take(&piece, content)?;
             }
             // Nobody needs it once all is read.
-            let _ = spare.send(buffer);
+            let _ = spare.send(piece);
+            if !matches!(read, Ok(true)) {
+                return Ok(read.map(drop));
+            }
         }
     }
 
-    fn take(&mut self, piece: Piece, buffer: &[u8], content: &mut ContentChunks) -> Result<()> {
+    fn take(&mut self, piece: &CutPiece, content: &mut ContentChunks) -> Result<()> {
         self.stop.check()?;
-        match piece {
-            Piece::Data(n) => {
-                Counters::add(&self.counters.bytes_read, n as u64);
-                content.push(self.writer, buffer.get(..n).unwrap_or_default())?;
-            }
-            Piece::Hole(n) => content.hole(self.writer, n)?,
-            Piece::End => {}
-        }
-        Ok(())
+        Counters::add(&self.counters.bytes_read, piece.size());
+        Ok(content.take(self.writer, piece)?)
     }
 }

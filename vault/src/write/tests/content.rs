@@ -236,7 +236,7 @@ async fn how_bytes_are_pushed_makes_no_difference() {
                 let bytes = pieces.concat();
                 let mut writer = writer.borrow_mut();
                 let whole = add(&mut writer, &[Part::Bytes(bytes.clone())]).unwrap();
-                let mut content = ContentWriter::default();
+                let mut content = ContentWriter::new(&writer, Life::default());
                 let (mut rest, mut cuts) = (bytes.as_slice(), cuts.into_iter().cycle());
                 while !rest.is_empty() {
                     let (now, later) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));

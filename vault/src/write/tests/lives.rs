@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::SMALL_FILE_MAX;
-use crate::write::{ContentChunks, ContentHasher, Life, SmallReads};
+use crate::write::{ContentWriter, Life, SmallReads};
 
 /// A hundred files, of which every fifth lasts; the others are different in each version. Together they are some packs.
 fn files(version: u64) -> Vec<(Life, String, Vec<u8>)> {
@@ -28,10 +28,9 @@ fn add_all(writer: &mut Writer, version: u64, told: bool) -> Result<Vec<Entry>, 
             writer.store_small(small)?;
             content
         } else {
-            let (mut content, mut hasher) = (ContentChunks::new(life), ContentHasher::default());
-            hasher.update(&bytes);
+            let mut content = ContentWriter::new(writer, life);
             content.push(writer, &bytes)?;
-            content.finish(writer, &hasher)?
+            content.finish(writer)?
         };
         entries.push(entry(&name, EntryKind::File(content))?);
     }
