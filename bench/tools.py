@@ -2,6 +2,9 @@
 
 Commands are lists; {words} in them are replaced:
   {vault}   the repository's folder        {state}   keys, caches: a folder of its own
+  {at}      how the tool is told of the repository: one or more arguments, `at` of the tool or,
+            where it lies on an S3 server, `s3_at`
+  {name}    its name in the bucket there   {endpoint}  that server's address, without scheme
   {source}  the folder that is backed up   {target}  an empty folder to restore into
   {file}    one file, absolute             {inside}  the same, relative to {source}
   {step}    first, unchanged, changed: the name of this backup, where a tool needs one
@@ -33,6 +36,10 @@ class Tool:
     dump: list = None
     restore_dump: list = None
     env: dict = field(default_factory=dict)
+    at: list = field(default_factory=lambda: ["{vault}"])
+    # None: it can't use S3 by itself.
+    s3_at: list = None
+    s3_env: dict = field(default_factory=dict)
     note: str = ""
 
 
@@ -42,15 +49,15 @@ TOOLS = [
         program="keephold",
         version=["keephold", "--version"],
         # No locks, as the peers have none; the immutable attribute would only slow the cleaning up between rounds.
-        init=[["keephold", "init", "--lock", "none", "--vault", "file://{vault}",
+        init=[["keephold", "init", "--lock", "none", "{at}",
                "--keys", "{state}/keys"]],
-        backup=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
+        backup=["keephold", "backup", "--quiet", "--lock", "none", "{at}",
                 "--keys", "{state}/keys", "{source}"],
         # As the peers and tar, none of which waits for the disk.
-        restore=["keephold", "restore", "--no-sync", "--quiet", "--vault", "file://{vault}", "--identity",
+        restore=["keephold", "restore", "--no-sync", "--quiet", "{at}", "--identity",
                  "{state}/keys/carry-off/restore.agekey", "--target", "{target}", "latest"],
         restored="{target}{source}",
-        restore_file=["keephold", "restore", "--quiet", "--vault", "file://{vault}", "--identity",
+        restore_file=["keephold", "restore", "--quiet", "{at}", "--identity",
                       "{state}/keys/carry-off/restore.agekey", "--target", "{target}",
                       "latest", "{file}"],
         restored_file="{target}{file}",
@@ -58,18 +65,20 @@ TOOLS = [
         # is that all was read and found whole.
         verify=["sh", "-c",
                 "test -d {state}/verifier || keephold-verify init --dir {state}/verifier >&2 && "
-                "keephold-verify run --lock none --vault file://{vault} "
+                "keephold-verify run --lock none {at} "
                 "--identity {state}/keys/carry-off/verifier.agekey "
                 "--signers {state}/keys/signing_key.pub "
                 "--report-key {state}/verifier/report_key --out {state}/reports --level deep "
                 ">{state}/verified; grep -Eq 'integrity .deep. +passed' {state}/verified"],
-        listing=["keephold", "ls", "--recursive", "--vault", "file://{vault}", "--identity",
+        listing=["keephold", "ls", "--recursive", "{at}", "--identity",
                  "{state}/keys/carry-off/restore.agekey", "latest"],
-        dump=["keephold", "backup", "--quiet", "--lock", "none", "--vault", "file://{vault}",
+        dump=["keephold", "backup", "--quiet", "--lock", "none", "{at}",
               "--keys", "{state}/keys", "--postgres", "{dsn}"],
-        restore_dump=["keephold", "dump", "--vault", "file://{vault}", "--identity",
+        restore_dump=["keephold", "dump", "{at}", "--identity",
                       "{state}/keys/carry-off/restore.agekey", "latest", "shop"],
         env={"KEEPHOLD_CACHE": "{state}/cache"},
+        at=["--vault", "file://{vault}"],
+        s3_at=["--vault", "s3://bench/{name}", "--endpoint", "http://{endpoint}"],
         note="zstd 2, AES-256-GCM; signs what it writes",
     ),
     Tool(
@@ -87,7 +96,8 @@ TOOLS = [
         listing=["restic", "ls", "--long", "latest"],
         dump=["restic", "backup", "--compression", "auto", "--stdin", "--stdin-filename", "dump"],
         restore_dump=["restic", "dump", "latest", "/dump"],
-        env={"RESTIC_REPOSITORY": "{vault}", "RESTIC_PASSWORD": PASSWORD,
+        s3_at=["s3:http://{endpoint}/bench/{name}"],
+        env={"RESTIC_REPOSITORY": "{at}", "RESTIC_PASSWORD": PASSWORD,
              "RESTIC_CACHE_DIR": "{state}/cache", "RESTIC_PROGRESS_FPS": "0.01"},
         note="zstd default, AES-256-CTR with Poly1305",
     ),
@@ -107,7 +117,11 @@ TOOLS = [
         # it reads nothing, exits 0, and the new snapshot holds the old dump.
         dump=["rustic", "--no-progress", "backup", "--force", "--stdin-filename", "dump", "-"],
         restore_dump=["rustic", "--no-progress", "dump", "latest:dump"],
-        env={"RUSTIC_REPOSITORY": "{vault}", "RUSTIC_PASSWORD": PASSWORD,
+        s3_at=["opendal:s3"],
+        s3_env={"OPENDAL_BUCKET": "bench", "OPENDAL_ROOT": "/{name}", "OPENDAL_REGION": "us-east-1",
+                "OPENDAL_ENDPOINT": "http://{endpoint}", "OPENDAL_ACCESS_KEY_ID": "bench",
+                "OPENDAL_SECRET_ACCESS_KEY": "bench-secret"},
+        env={"RUSTIC_REPOSITORY": "{at}", "RUSTIC_PASSWORD": PASSWORD,
              "RUSTIC_CACHE_DIR": "{state}/cache", "HOME": "{state}"},
         note="zstd 3, AES-256-CTR with Poly1305",
     ),
@@ -154,9 +168,11 @@ TOOLS = [
 
 def fill(command, **words):
     """The command, or the text, with its {words} replaced."""
+    joined = {**words, "at": " ".join(words.get("at", []))}
     if isinstance(command, str):
-        return command.format(**words)
-    return [part.format(**words) for part in command]
+        return command.format(**joined)
+    return [filled for part in command
+            for filled in (words["at"] if part == "{at}" else [part.format(**joined)])]
 
 
 def environment(tool, path, **words):
@@ -165,4 +181,10 @@ def environment(tool, path, **words):
             if name in os.environ}
     # A threshold of malloc would be the user's; libpq's settings reach pg_dump.
     kept |= {name: value for name, value in os.environ.items() if name.startswith("PG")}
-    return {**kept, "PATH": path, **{k: fill(v, **words) for k, v in tool.env.items()}}
+    own = {**tool.env, **(S3_ENV | tool.s3_env if words["endpoint"] else {})}
+    return {**kept, "PATH": path, **{k: fill(v, **words) for k, v in own.items()}}
+
+
+# No server on loopback checks these.
+S3_ENV = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "bench",
+          "AWS_SECRET_ACCESS_KEY": "bench-secret"}

@@ -1,7 +1,7 @@
 //! An S3 server for benchmarks that costs next to nothing: objects in memory, no signature checked, no lock enforced. No
-//! test of a lock may rest on it.
+//! test of a lock may rest on it. It knows as much of S3 as Keephold and its peers ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -57,6 +57,8 @@ pub fn serve(prefix: &'static str, phantoms: u64) -> String {
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let (objects, phantoms) = (objects.clone(), phantoms.clone());
+            // Else the body of an answer would wait until its head is acknowledged.
+            let _ = client.set_nodelay(true);
             std::thread::spawn(move || {
                 let mut reader = BufReader::with_capacity(256 << 10, client);
                 while let Ok(true) = answer(&mut reader, &objects, prefix, &phantoms) {}
@@ -85,8 +87,14 @@ fn answer(
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
+    if header("expect").eq_ignore_ascii_case("100-continue") {
+        client.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
     client.read_exact(&mut body)?;
+    if header("x-amz-content-sha256").starts_with("STREAMING-") {
+        body = unchunked(&body).unwrap_or_default();
+    }
     let mut words = first.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -106,15 +114,19 @@ fn answer(
             }
             send(stream, "200 OK", "", b"")?;
         }
-        ("PUT", None) => {
+        ("PUT", Some(_)) if !header("if-none-match").is_empty() => {
+            let text = "<Error><Code>PreconditionFailed</Code></Error>";
+            send(stream, "412 Precondition Failed", "", text.as_bytes())?;
+        }
+        ("PUT", _) => {
             let (mode, until) =
                 (header("x-amz-object-lock-mode"), header("x-amz-object-lock-retain-until-date"));
             objects.insert(key, Object { body: Arc::new(body), mode, until, modified: now() });
             send(stream, "200 OK", "ETag: \"e\"\r\nx-amz-version-id: v1\r\n", b"")?;
         }
-        ("PUT", Some(_)) => {
-            let text = "<Error><Code>PreconditionFailed</Code></Error>";
-            send(stream, "412 Precondition Failed", "", text.as_bytes())?;
+        ("DELETE", _) => {
+            objects.remove(&key);
+            send(stream, "204 No Content", "", b"")?;
         }
         ("GET", Some(object)) if asks("retention") => {
             let Object { mode, until, .. } = object;
@@ -140,6 +152,22 @@ fn answer(
         }
     }
     Ok(!close)
+}
+
+/// The bytes of a body that was sent in signed chunks: each has its length in hexadecimal digits on a line before it.
+fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(body.len());
+    loop {
+        let end = body.windows(2).position(|pair| pair == b"\r\n")?;
+        let line = std::str::from_utf8(body.get(..end)?).ok()?;
+        let length = usize::from_str_radix(line.split(';').next()?, 16).ok()?;
+        if length == 0 {
+            return Some(bytes);
+        }
+        let chunk = end + 2;
+        bytes.extend_from_slice(body.get(chunk..chunk + length)?);
+        body = body.get(chunk + length + 2..)?;
+    }
 }
 
 /// A pack that is not there, with its lock.
@@ -232,6 +260,9 @@ fn settings_or_list(
         return "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
             .into();
     }
+    if asks("location") {
+        return "<LocationConstraint>us-east-1</LocationConstraint>".into();
+    }
     let versions = asks("versions");
     let after = if versions { value("key-marker") } else { value("continuation-token") };
     let prefix = value("prefix");
@@ -252,8 +283,14 @@ fn settings_or_list(
     let more = page.len() > PAGE;
     page.truncate(PAGE);
     let last = page.last().map(|(key, ..)| key.clone()).unwrap_or_default();
+    let (delimiter, mut folders) = (value("delimiter"), BTreeSet::new());
     let mut items = String::new();
     for (key, size, modified) in page {
+        let below = key.strip_prefix(&prefix).unwrap_or_default();
+        if let Some((folder, _)) = below.split_once(&delimiter).filter(|_| !delimiter.is_empty()) {
+            folders.insert(format!("{prefix}{folder}{delimiter}"));
+            continue;
+        }
         let (tag, version) = if versions {
             ("Version", "<VersionId>v1</VersionId><IsLatest>true</IsLatest>")
         } else {
@@ -272,6 +309,9 @@ fn settings_or_list(
         ),
         (true, false) => format!("<NextContinuationToken>{last}</NextContinuationToken>"),
     };
+    for folder in folders {
+        let _ = write!(items, "<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>");
+    }
     let root = if versions { "ListVersionsResult" } else { "ListBucketResult" };
     format!(
         "<{root}><Prefix>{prefix}</Prefix><IsTruncated>{more}</IsTruncated>{next}{items}</{root}>"
