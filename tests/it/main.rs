@@ -31,6 +31,7 @@ mod interrupted;
 mod key_words;
 mod keys;
 mod least_privilege;
+mod memory;
 mod mends;
 #[allow(unreachable_pub, dead_code)]
 #[path = "../../vault/tests/model_server/mod.rs"]

@@ -137,8 +137,9 @@ impl Started {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
-        let began = Instant::now();
+        let (began, mut peak_bytes) = (Instant::now(), 0);
         let status = loop {
+            peak_bytes = peak_bytes.max(peak(self.child.0.id()));
             if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
@@ -150,16 +151,27 @@ impl Started {
         Output {
             what: self.what,
             code: status.code(),
+            peak_bytes,
             bytes: self.out.join().unwrap(),
             stderr: String::from_utf8_lossy(&self.err.join().unwrap()).into_owned(),
         }
     }
 }
 
+/// The most memory that a process has held, by the kernel's own count; 0 once it has ended.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
 /// What came of a command.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) what: String,
+    /// The most memory that it held, as seen every few milliseconds.
+    pub(crate) peak_bytes: u64,
     /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     /// Standard output.

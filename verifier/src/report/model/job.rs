@@ -81,8 +81,10 @@ pub struct Run {
     pub status: RunStatus,
     /// Why it failed or what it warned of, in the agent's words.
     pub message: Option<String>,
-    /// Bytes that it read from the source.
+    /// How many bytes a restore of its snapshot brings back, holes included.
     pub bytes: u64,
+    /// How many of them it read from the source: not those of files that were as the run before had seen them.
+    pub bytes_read: u64,
     /// Bytes that it added to the vault.
     pub bytes_stored: u64,
     /// Entries of a directory tree.
