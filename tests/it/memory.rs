@@ -18,7 +18,7 @@ fn text(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[track_caller]
-fn within(what: &str, output: Output) {
+fn within(what: &str, output: &Output) {
     let peak = output.peak_bytes;
     assert!(peak > 1 << 20, "{what}: no memory was seen");
     assert!(peak <= MEMORY_MAX, "{what} took {} MiB", peak >> 20);
@@ -39,12 +39,12 @@ fn backups_restores_and_verifications_keep_within_their_memory() {
     fs::write(site.source().join("noise"), noise(1, 100 << 20)).unwrap();
     fs::write(site.source().join("text"), text(2, 40 << 20)).unwrap();
 
-    within("a first backup", site.backup().run().ok());
-    within("an unchanged one", site.backup().run().ok());
-    within("a restore", site.restore("back").run().ok());
+    within("a first backup", &site.backup().run().ok());
+    within("an unchanged one", &site.backup().run().ok());
+    within("a restore", &site.restore("back").run().ok());
     let (verified, report) = verify::run(&site, &["--level", "deep"]);
     let read = &report["integrity"];
     assert!(read["blobs_checked"].as_u64().unwrap() > 6_000, "{read}");
     assert_eq!(read["blobs_checked"], read["blobs_total"], "{read}");
-    within("a deep verification", verified);
+    within("a deep verification", &verified);
 }

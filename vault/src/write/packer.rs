@@ -203,7 +203,9 @@ impl Packer {
             None => self.open_pack()?,
         };
         open.add(frame.kind, &frame.data.parts(), frame.blobs)?;
-        frame.data.into_raw().into_iter().for_each(|raw| self.spare.give(raw));
+        if let Some(raw) = frame.data.into_raw() {
+            self.spare.give(raw);
+        }
         if open.is_full() {
             self.upload(open, Shelf::Data)?;
         } else {

@@ -86,7 +86,9 @@ pub(super) fn compress_frames(
     let mut compressor = Compressor::new(level)?;
     while let Ok(Frame { kind, life, data, blobs }) = input.recv() {
         let (data, raw) = compressor.encode(data)?;
-        raw.into_iter().for_each(|raw| spare.give(raw));
+        if let Some(raw) = raw {
+            spare.give(raw);
+        }
         if output.send(Frame { kind, life, data, blobs }).is_err() {
             // The packer has failed, and says why.
             break;

@@ -7,7 +7,7 @@ use super::freshness::{chain_ok, missing};
 use super::history::{Facts, History, Run};
 use super::lock::{Locks, RunLock};
 use super::previous::Previous;
-use crate::report::model::{self, Bounded, Gap, Job, RestoreResult, RestoreTest, RunStatus};
+use crate::report::model::{self, Bounded, Gap, Job, RestoreTest, RunStatus};
 use crate::settings::Believed;
 
 /// Runs of each job that stand in a report; the rest are counted.
@@ -66,10 +66,6 @@ fn job(
     let newest = good.last().map(|facts| facts.finished);
     let restorable = good.iter().filter(|facts| facts.retention.expires > context.now);
     let kind = runs.iter().rev().find_map(|run| Some(run.facts.as_ref().ok()?.kind));
-    let tested =
-        tests.iter().filter(|test| (test.host.as_str(), test.job.as_str()) == (host, name));
-    let passed =
-        tested.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
     let rpo_s = expected.and_then(|job| job.rpo_s);
     let mut shown: Vec<_> = runs
         .iter()
@@ -97,7 +93,8 @@ fn job(
         runs_succeeded: good.len() as u64,
         missing_seqs: missing(context, runs),
         runs: Bounded::take(shown, RUNS_MAX),
-        last_restore_test: passed.or_else(|| previous.restore_tested(host, name)),
+        last_restore_test: previous.restore_passed(tests, host, name),
+        restore_test_every_s: expected.and_then(|job| job.restore_test_every_s),
     }
 }
 

@@ -26,6 +26,7 @@ mod kept;
 mod lock;
 mod needed;
 mod object;
+mod overdue;
 mod pack;
 mod presence;
 mod previous;
@@ -146,6 +147,7 @@ async fn verify_vault(
         parts.restore_tests = tests;
     }
     stop.check()?;
+    overdue::check(&context, &parts.restore_tests, &previous, &mut findings);
     parts.proof = proof::newest(&context, &mut findings);
     parts.history = Some(history);
     parts.findings = findings;

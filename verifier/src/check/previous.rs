@@ -9,7 +9,7 @@ use keephold_vault::sign::{AllowedSigners, Purpose, VerifyingKey};
 
 use super::findings::Findings;
 use crate::report::catalogue as code;
-use crate::report::model::{BucketSetting, PreviousReport, Report, RestoreResult};
+use crate::report::model::{BucketSetting, PreviousReport, Report, RestoreResult, RestoreTest};
 use crate::report::write::{JSON, SIGNATURE};
 
 /// The report before this one, if there is one that can be believed.
@@ -116,20 +116,23 @@ impl Previous {
         Some(self.report.as_ref()?.policy.config_blake3 != now)
     }
 
-    /// When a restore of a job was last tested with success.
-    pub(super) fn restore_tested(&self, host: &str, job: &str) -> Option<Timestamp> {
-        let report = self.report.as_ref()?;
-        let here = report
-            .restore_tests
+    /// When a restore of a job was last tested with success: in these tests of this run, or before it.
+    pub(super) fn restore_passed(
+        &self,
+        tests: &[RestoreTest],
+        host: &str,
+        job: &str,
+    ) -> Option<Timestamp> {
+        let known = self.report.as_ref().and_then(|report| {
+            let mut jobs = report.jobs.iter();
+            jobs.find(|known| (known.host.as_str(), known.job.as_str()) == (host, job))
+        });
+        let passed = tests
             .iter()
-            .filter(|test| (test.host.as_str(), test.job.as_str()) == (host, job));
-        let passed =
-            here.filter(|test| test.result == RestoreResult::Passed).map(|test| test.started).max();
-        let known = report
-            .jobs
-            .iter()
-            .find(|known| (known.host.as_str(), known.job.as_str()) == (host, job));
-        passed.max(known.and_then(|job| job.last_restore_test))
+            .filter(|test| (test.host.as_str(), test.job.as_str()) == (host, job))
+            .filter(|test| test.result == RestoreResult::Passed)
+            .map(|test| test.started);
+        passed.max().max(known.and_then(|job| job.last_restore_test))
     }
 }
 

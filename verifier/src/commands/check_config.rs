@@ -48,11 +48,12 @@ pub(super) fn run(args: &CheckConfigArgs) -> Result<u8> {
             None => format!("no {word}"),
         };
         out.push_str(&format!(
-            "  job      {}/{}: {}, {}\n",
+            "  job      {}/{}: {}, {}, {}\n",
             job.host,
             job.name,
             limit("RPO", job.rpo_s),
-            limit("RTO", job.rto_s)
+            limit("RTO", job.rto_s),
+            limit("greatest age of its restore test", job.restore_test_every_s)
         ));
     }
     if settings.jobs.is_empty() {

@@ -132,6 +132,9 @@ pub struct ExpectedJob {
     /// How long in seconds a restore of it may take.
     #[serde(default, rename = "rto", deserialize_with = "length")]
     pub rto_s: Option<u64>,
+    /// How old in seconds its last test restore that passed may be.
+    #[serde(default, rename = "restore_test_every", deserialize_with = "length")]
+    pub restore_test_every_s: Option<u64>,
 }
 
 impl Config {

@@ -80,6 +80,7 @@ impl Bench {
             name: name.into(),
             rpo_s: Some(rpo_s),
             rto_s: Some(600),
+            restore_test_every_s: None,
         };
         self.settings.jobs.push(job);
     }

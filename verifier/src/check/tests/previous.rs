@@ -75,3 +75,27 @@ async fn an_escrow_drill_that_is_expected_is_missed_and_forged_evidence_is_told(
     assert_eq!(codes(&report), [code::ESCROW_OVERDUE.id, code::ESCROW_UNBELIEVED.id]);
     assert_eq!(report.escrow_drill, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_test_that_is_expected_is_missed_until_one_has_passed() {
+    let mut bench = Bench::with_runs().await;
+    bench.settings.depth = Depth::Lock;
+    let _out = reported(&mut bench).await;
+    bench.expect("files", 24 * 3600);
+    bench.settings.jobs[0].restore_test_every_s = Some(35 * 24 * 3600);
+    let report = bench.verify().await;
+    assert_eq!(codes(&report), [code::RESTORE_OVERDUE.id]);
+    assert!(report.findings[0].summary.contains("is known to have been tested"), "{report:?}");
+    // A run of that level tests it; later ones of lower levels know.
+    bench.settings.depth = Depth::Restore;
+    assert_eq!(bench.found().await, (vec![], 0));
+    write_down(&bench).await;
+    bench.settings.depth = Depth::Lock;
+    write_down(&bench).await;
+    assert_eq!(bench.found().await, (vec![], 0));
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    bench.settings.jobs[0].restore_test_every_s = Some(1);
+    let report = bench.verify().await;
+    assert_eq!(codes(&report), [code::RESTORE_OVERDUE.id]);
+    assert!(report.findings[0].summary.contains(" ago; one is expected every 1 s"), "{report:?}");
+}

@@ -109,9 +109,9 @@ catalogue! {
     /// The target at which evidence is stored does not keep anyone from changing or deleting it.
     EVIDENCE_UNLOCKED = "KH-EVID-002", Presence, Warning, "The evidence target is not immutable",
         "Name a bucket with versioning and Object Lock in `[evidence]`, with `lock = \"compliance\"`.";
-    /// Stored evidence was hidden by a delete marker or written over, or isn't as it is in the verifier's folder. What was stored first is still under its lock.
+    /// Stored evidence was hidden by a delete marker or written over, or isn't as it is in the verifier's folder. In a bucket, what was stored first is still under its lock.
     EVIDENCE_TOUCHED = "KH-EVID-003", Presence, High, "Stored evidence was touched",
-        "Read the first version of that key: it is the one that was stored. Find out who else has the verifier's credential, or owns the bucket, and replace the credential.";
+        "In a bucket, read the first version of that key: it is the one that was stored. In a folder, the verifier's own copy and its signature tell what was stored. Find out who else has the verifier's credential, or owns the target, and replace the credential.";
 
     // Presence: stored objects as listed.
     /// An object that an unexpired run needs is not in the vault.

@@ -99,16 +99,21 @@ fn facts(job: &Job) -> Vec<Fact> {
             "Oldest restorable",
             job.oldest_restorable.map_or_else(|| "none".to_owned(), words::day),
         ),
-        fact(
-            "Last good test restore",
-            job.last_restore_test.map_or_else(|| "none known".to_owned(), words::day),
-        ),
+        fact("Last good test restore", tested(job)),
     ];
     facts.extend(protected(job));
     if !job.missing_seqs.is_empty() {
         facts.push(classed("Missing records", numbers(&job.missing_seqs), "bad"));
     }
     facts
+}
+
+fn tested(job: &Job) -> String {
+    let last = job.last_restore_test.map_or_else(|| "none known".to_owned(), words::day);
+    match job.restore_test_every_s {
+        Some(every_s) => format!("{last}; expected every {}", words::whole_seconds(every_s)),
+        None => last,
+    }
 }
 
 fn times(number: usize) -> String {

@@ -41,6 +41,8 @@ pub struct Job {
     pub runs: Bounded<Run>,
     /// When a restore of this job was last tested with success; `null` if never, or not known.
     pub last_restore_test: Option<Timestamp>,
+    /// How old that may be, in seconds; `null` if nothing is configured.
+    pub restore_test_every_s: Option<u64>,
 }
 
 /// What a job backs up.

@@ -86,6 +86,7 @@ fn jobs(report: &mut Report) {
         runs_succeeded: 0,
         runs: Bounded::none(),
         last_restore_test: None,
+        restore_test_every_s: None,
         ..job(
             "web<script>alert(1)</script>",
             "uploads",

@@ -75,6 +75,7 @@ pub(super) fn job(host: &str, name: &str, kind: JobKind, runs: Vec<Run>) -> Job 
         missing_seqs: Vec::new(),
         runs: Bounded::take(runs, 400),
         last_restore_test: (name != "etc").then(|| at("2026-11-23T04:16:00Z")),
+        restore_test_every_s: (name == "shop").then_some(35 * 24 * 3600),
     }
 }
 
