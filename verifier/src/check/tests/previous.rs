@@ -97,5 +97,5 @@ async fn a_restore_test_that_is_expected_is_missed_until_one_has_passed() {
     bench.settings.jobs[0].restore_test_every_s = Some(1);
     let report = bench.verify().await;
     assert_eq!(codes(&report), [code::RESTORE_OVERDUE.id]);
-    assert!(report.findings[0].summary.contains(" ago; one is expected every 1 s"), "{report:?}");
+    assert!(report.findings[0].summary.contains(" ago; one is expected every 1.0 s"), "{report:?}");
 }
