@@ -4,7 +4,7 @@
 //! read together was mostly written together: first come those in which something was found last, then
 //!
 //! - for data, their neighbours. Where nothing was found yet, it is guessed how far on in the snapshot the wanted lies: a
-//!   first backup fills its segments in the order of paths.
+//!   first backup fills its segments in the order of paths. Near the end of one, the next is the second guess.
 //! - for nodes and lists, the newest of those that are read in one piece, which has the top of the tree; then the others of
 //!   them, the longest first: among the segments of later, smaller runs it is the one that most nodes still lie in.
 
@@ -29,8 +29,8 @@ pub(crate) struct Order {
 struct State {
     /// Where something was found, the last first.
     recent: Vec<usize>,
-    /// Where to begin as long as nothing was found.
-    start: usize,
+    /// The order as long as nothing was found.
+    guess: Vec<usize>,
 }
 
 impl Order {
@@ -41,9 +41,14 @@ impl Order {
 
     /// All segments, those first that most likely have blobs of `kind`.
     pub(crate) fn of(&self, kind: BlobKind) -> Vec<usize> {
-        let (mut order, start) = {
+        let (mut order, guess) = {
             let state = self.state(kind);
-            (state.recent.clone(), state.recent.first().copied().unwrap_or(state.start))
+            (state.recent.clone(), state.guess.clone())
+        };
+        let start = match order.first() {
+            Some(&found) => found,
+            None if !guess.is_empty() => return guess,
+            None => 0,
         };
         let known = order.clone();
         let mut rest: Vec<usize> = (0..self.sizes.len()).filter(|at| !known.contains(at)).collect();
@@ -68,17 +73,23 @@ impl Order {
         recent.truncate(RECENT_MAX);
     }
 
-    /// Where to begin to look for data as long as none was found: `part` of all lies before it in the snapshot.
+    /// Where to look for data as long as none was found: `part` of all lies before it in the snapshot. Segments that are read
+    /// in one piece hold nodes, or the data of small later runs, so they don't count where there are others.
     pub(crate) fn expect(&self, part: f64) {
-        let total: u64 = self.sizes.iter().sum();
-        let mut before = 0u64;
-        let at = self.sizes.iter().rposition(|size| {
-            before = before.saturating_add(*size);
-            #[expect(clippy::cast_precision_loss, reason = "a guess")]
-            let reached = before as f64 > part * total as f64;
-            reached
-        });
-        self.state(BlobKind::Data).start = at.unwrap_or(0);
+        let longest = self.sizes.iter().max().copied().unwrap_or(0);
+        let weight = |size: u64| if size > WHOLE_MAX || longest <= WHOLE_MAX { size } else { 0 };
+        #[expect(clippy::cast_precision_loss, reason = "a guess")]
+        let weights: Vec<f64> = self.sizes.iter().map(|&size| weight(size) as f64).collect();
+        let mut end: f64 = weights.iter().sum();
+        let at = part * end;
+        let mut guess: Vec<(f64, usize)> = Vec::with_capacity(weights.len());
+        for (n, weight) in weights.into_iter().enumerate() {
+            let begin = end - weight;
+            guess.push(((begin - at).max(at - end).max(0.0), n));
+            end = begin;
+        }
+        guess.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        self.state(BlobKind::Data).guess = guess.into_iter().map(|(_, n)| n).collect();
     }
 
     fn state(&self, kind: BlobKind) -> MutexGuard<'_, State> {
@@ -129,5 +140,17 @@ mod tests {
             order.expect(part);
             assert_eq!(order.of(BlobKind::Data)[0], first, "{part}");
         }
+        // Behind the begin of a segment the one before it is the second guess, before its end the one after it.
+        for (part, guess) in [(0.34, [1, 2, 0]), (0.65, [1, 0, 2])] {
+            let order = Order::new(vec![100; 3]);
+            order.expect(part);
+            assert_eq!(order.of(BlobKind::Data), guess, "{part}");
+        }
+        // What was found counts more.
+        let order = Order::new(vec![WHOLE_MAX, WHOLE_MAX + 1, WHOLE_MAX + 1]);
+        order.expect(0.49);
+        assert_eq!(order.of(BlobKind::Data), [2, 1, 0]);
+        order.found(BlobKind::Data, 0);
+        assert_eq!(order.of(BlobKind::Data), [0, 1, 2]);
     }
 }
