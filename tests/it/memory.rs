@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::tree::noise;
 use crate::support::{Output, Place, Site, verify};
 
-/// What bench/README.md and the guide promise.
+/// The goal of bench/goals.py.
 const MEMORY_MAX: u64 = 192 << 20;
 
 /// Bytes like those of source code: they shrink to about a third.

@@ -89,36 +89,31 @@ impl Compressor {
 
     /// Appends the expanded form's head and payload to `out`.
     pub(crate) fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let mut room = std::mem::take(&mut self.room);
-        let shrank = self.shrink(raw, &mut room)?;
+        let shrank = self.shrink(raw)?;
         out.extend_from_slice(&head(shrank, raw)?);
-        out.extend_from_slice(if shrank { &room } else { raw });
-        self.room = room;
+        out.extend_from_slice(if shrank { &self.room } else { raw });
         Ok(())
     }
 
     /// Encodes a frame; gives its buffer back unless that is the payload. What shrinks is copied out of room that is kept:
     /// a copy of what is left costs less than room for whole frames in each queue.
     pub(crate) fn encode(&mut self, raw: Vec<u8>) -> Result<(Encoded, Option<Vec<u8>>), Error> {
-        let mut room = std::mem::take(&mut self.room);
-        let shrank = self.shrink(&raw, &mut room)?;
+        let shrank = self.shrink(&raw)?;
         let head = head(shrank, &raw)?;
-        let (payload, other) =
-            if shrank { (room.as_slice().to_vec(), Some(raw)) } else { (raw, None) };
-        self.room = room;
+        let (payload, other) = if shrank { (self.room.clone(), Some(raw)) } else { (raw, None) };
         Ok((Encoded { head, payload }, other))
     }
 
-    /// Compresses `raw` into `room`, unless it doesn't shrink: answers whether it did.
-    fn shrink(&mut self, raw: &[u8], room: &mut Vec<u8>) -> Result<bool, Error> {
+    /// Compresses `raw` into the room that is kept, unless it doesn't shrink: answers whether it did.
+    fn shrink(&mut self, raw: &[u8]) -> Result<bool, Error> {
         if !self.shrank && !self.shrinks(raw) {
             return Ok(false);
         }
-        room.clear();
-        room.reserve(zstd_safe::compress_bound(raw.len()));
+        self.room.clear();
+        self.room.reserve(zstd_safe::compress_bound(raw.len()));
         let written = self
             .context
-            .compress2(room, raw)
+            .compress2(&mut self.room, raw)
             .map_err(|code| Error::damaged("a frame", zstd_safe::get_error_name(code)))?;
         self.shrank = written * 1024 < raw.len() * WORTH_PER_1024;
         Ok(self.shrank)

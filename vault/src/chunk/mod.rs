@@ -78,7 +78,7 @@ impl Chunker {
         }
         let data = &data[..data.len().min(max as usize)];
         let [strict, lax] = self.masks;
-        // That version takes bytes in pairs, so an odd one at the end isn't looked at; nor is what it has in front of the average.
+        // That version takes bytes in pairs, so an odd one at the end isn't looked at.
         let pairs = data.len() & !1;
         let (early, late) = data[..pairs].split_at(pairs.min(avg as usize));
         let early = &early[min as usize..];

@@ -182,7 +182,7 @@ impl Packer {
     /// Puts a frame of data to those of its life.
     fn fill(&mut self, filling: &mut Filling, mut frame: Frame<Encoded>) -> Result<(), Error> {
         if filling.pack.is_none() {
-            // Compressors leave room for what doesn't shrink: too much to be kept while it waits.
+            // What doesn't shrink lies in the buffer that it was gathered in, which may be longer: too much while it waits.
             frame.data.shrink_to_fit();
         }
         filling.waiting.push(frame);

@@ -99,7 +99,7 @@ pub struct Writer {
     pending: HashSet<BlobId>,
     drafts: [Draft; Group::ALL.len()],
     frames: Option<Sender<Frame<Vec<u8>>>>,
-    spare: SpareBuffers,
+    pub(super) spare: SpareBuffers,
     indexed: Receiver<Indexed>,
     own: HashSet<SegmentId>,
     threads: Vec<JoinHandle<()>>,

@@ -156,7 +156,7 @@ impl Writer {
                 rest = after;
             }
         }
-        self.spare_buffers().give(bytes);
+        self.spare.give(bytes);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::context::Context;
 use super::findings::Findings;
+use super::jobs::seconds;
 use crate::drill::{Drill, KIND};
 use crate::evidence;
 use crate::report::catalogue as code;
@@ -34,7 +35,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) -> Option<Es
             None => Some(format!("No escrow drill was done yet; one is expected every {allowed}.")),
             Some(age) if age > most => Some(format!(
                 "The last escrow drill was {} ago; one is expected every {allowed}.",
-                words::whole_seconds(u64::try_from(age.as_secs()).unwrap_or(0))
+                words::whole_seconds(seconds(age))
             )),
             Some(_) => None,
         };

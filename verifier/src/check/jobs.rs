@@ -173,6 +173,6 @@ pub(super) fn kind(kind: JobKind) -> model::JobKind {
     }
 }
 
-fn seconds(length: jiff::SignedDuration) -> u64 {
+pub(super) fn seconds(length: jiff::SignedDuration) -> u64 {
     u64::try_from(length.as_secs()).unwrap_or(0)
 }

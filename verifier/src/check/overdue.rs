@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::context::Context;
 use super::findings::Findings;
+use super::jobs::seconds;
 use super::previous::Previous;
 use crate::report::catalogue as code;
 use crate::report::model::RestoreTest;
@@ -32,7 +33,7 @@ pub(super) fn check(
                 }
                 format!(
                     "The last restore of {name} that was tested with success was {} ago; one is expected every {allowed}.",
-                    words::whole_seconds(u64::try_from(age.as_secs()).unwrap_or(0))
+                    words::whole_seconds(seconds(age))
                 )
             }
         };
