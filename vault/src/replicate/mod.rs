@@ -109,13 +109,13 @@ pub async fn replicate(
     job.pass(&config, Missing::Copy, false).await?;
     // Nothing is of use without it.
     Vault::open(Arc::clone(target), Some(&vault.fingerprint())).await?;
-    let records = job.pass(&Prefix::runs(), Missing::Later, false).await?;
+    let mut records = job.pass(&Prefix::runs(), Missing::Later, false).await?;
     let compare = !records.is_empty() && settings.policy != LockPolicy::None;
     job.pass(&config, Missing::Copy, compare).await?;
     let segments = job.pass(&Prefix::index(), Missing::Later, compare).await?;
     job.pass(&Prefix::packs(), Missing::Copy, compare).await?;
     if compare {
-        job.pass(&Prefix::runs(), Missing::Leave, true).await?;
+        records.extend(job.pass(&Prefix::runs(), Missing::Leave, true).await?);
     }
     let mut held_back = records.len() as u64;
     if tally.failed() == 0 {
@@ -164,7 +164,7 @@ enum Missing {
     Copy,
     /// Give it back, to be copied later.
     Later,
-    /// Nothing.
+    /// Nothing; but what goes missing meanwhile is given back.
     Leave,
 }
 
@@ -206,11 +206,14 @@ impl Replication<'_> {
                 if missing != Missing::Leave {
                     self.tally.found(object.kind());
                 }
-                match (object.in_copy(&copy), missing) {
-                    (Some(version), _) if compare => self.compare_lock(&object, version).await?,
-                    (None, Missing::Copy) => self.copy(&object).await?,
-                    (None, Missing::Later) => return Ok(Some(object)),
-                    (Some(_), _) | (None, Missing::Leave) => {}
+                let there = match object.in_copy(&copy) {
+                    Some(version) if compare => self.compare_lock(&object, version).await?,
+                    copy => copy.is_some() || missing == Missing::Leave,
+                };
+                match missing {
+                    _ if there => {}
+                    Missing::Copy => self.copy(&object).await?,
+                    Missing::Later | Missing::Leave => return Ok(Some(object)),
                 }
                 Ok(None)
             })
@@ -355,33 +358,41 @@ impl Replication<'_> {
         self.now.checked_add(keep.saturating_add(more)).ok()
     }
 
-    /// Sees to it that what the copy has is locked for as long as in the source.
-    async fn compare_lock(&self, object: &Object, copy: &Version) -> Result<(), Error> {
-        self.settle(object, self.try_compare_lock(object, copy).await)
+    /// Sees to it that what the copy has is locked for as long as in the source. Answers whether the copy still has it:
+    /// a pruner there may have taken it since it was listed, while the source needs it again.
+    async fn compare_lock(&self, object: &Object, copy: &Version) -> Result<bool, Error> {
+        match self.try_compare_lock(object, copy).await {
+            Ok(there) => Ok(there),
+            Err(error) => self.settle(object, Err(error)).map(|()| true),
+        }
     }
 
-    async fn try_compare_lock(&self, object: &Object, copy: &Version) -> Result<(), Error> {
+    async fn try_compare_lock(&self, object: &Object, copy: &Version) -> Result<bool, Error> {
         let end = self.source_end(object).await?;
         let wanted = end.max(self.floor(0));
         // The lock of what nothing needs any more may have ended.
-        let Some(wanted) = wanted.filter(|end| *end > self.now) else { return Ok(()) };
+        let Some(wanted) = wanted.filter(|end| *end > self.now) else { return Ok(true) };
         let version = copy.version.as_ref();
         self.tally.requests.lock_reads.add(1);
         let held = match self.target.retention(&object.key, version).await {
             Ok(held) => held,
             // Then the target compares by itself.
             Err(StoreError::Denied { .. }) => None,
+            Err(StoreError::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let weak = self.settings.policy == LockPolicy::Compliance;
         let weak = weak && held.is_some_and(|lock| lock.mode == LockMode::Governance);
         if held.is_some_and(|lock| lock.until >= wanted) && !weak {
-            return Ok(());
+            return Ok(true);
         }
         let until = end.max(self.floor(SLACK)).unwrap_or(wanted);
         self.tally.requests.lock_extensions.add(1);
-        self.target.extend(&object.key, version, until).await?;
-        Ok(())
+        match self.target.extend(&object.key, version, until).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::read::{Opener, ReadSettings, RecordScope, SnapshotReader};
 use crate::store::Lock;
-use crate::store::memory::{MemoryStore, Request};
+use crate::store::memory::{Fault, MemoryStore, Request};
 use crate::testing::{VaultMaker, entry, noise};
 use crate::tree::{EntryKind, TreePath};
 
@@ -326,6 +326,33 @@ async fn what_a_pruner_took_meanwhile_is_no_problem() {
     job.copy_records(records).await.unwrap();
     let totals = tally.totals();
     assert_eq!((totals.gone, totals.records_copied, totals.objects_failed), (1, 2, 0));
+}
+
+/// What nothing in the copy needs any more is pruned there, while a new run in the source uses it again.
+#[tokio::test]
+async fn what_a_pruner_takes_from_the_copy_meanwhile_is_copied_again() {
+    let mut maker = three_runs().await;
+    let target = Arc::new(MemoryStore::default());
+    run(&maker, &target).await.0.unwrap();
+    maker.snapshot(Vec::new(), "2026-11-23T01:00:00Z").await.unwrap();
+    // The last object of each kind is gone once its lock is compared, which is after it was listed.
+    let keys = target.keys();
+    let last = |prefix: &str| keys.iter().rfind(|key| key.as_str().starts_with(prefix)).unwrap();
+    let taken = ["runs/", "index/", "packs/"].map(|prefix| last(prefix).clone());
+    let pruner = Arc::clone(&target);
+    let mut left = taken.to_vec();
+    maker.store.set_faults(Some(Box::new(move |request| {
+        if let Request::Retention(key) = request
+            && let Some(at) = left.iter().position(|taken| taken == key)
+        {
+            left.remove(at);
+            pruner.lose(key);
+        }
+        Fault::None
+    })));
+    let (done, totals) = run(&maker, &target).await;
+    assert_eq!((done.unwrap().held_back, totals.objects_failed), (0, 0), "{totals:?}");
+    assert_eq!(target.keys(), maker.store.keys());
 }
 
 #[tokio::test]
