@@ -7,24 +7,18 @@
 //! Layout: blocks of `length (u32 LE) ‖ BLAKE3 ‖ postcard entries`, ended by a block of length 0; beside it a file of
 //! the index segments that entries refer to by number. Memory holds these, and nothing for each pack.
 
-mod places;
-
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::{Context, Result};
-use crossbeam_channel::bounded;
 use keephold_files::walk::Walked;
 use keephold_files::{Kind, Stat};
 use keephold_vault::encode::append;
-use keephold_vault::ids::{BlobId, SegmentId};
+use keephold_vault::ids::SegmentId;
 use keephold_vault::tree::{Entry, EntryKind, FileTime, Metadata, TreePath};
-use keephold_vault::write::{Known, PackHandle, Trace};
+use keephold_vault::write::{Known, PackHandle, Places};
 use serde::{Deserialize, Serialize};
-
-use places::Places;
 
 /// Bytes of entries in a block.
 const BLOCK: usize = 256 * 1024;
@@ -69,7 +63,7 @@ struct Body<P, K, M> {
 enum Packs {
     /// Where it lies.
     Known(Vec<InPack>),
-    /// So many of the next blobs in the file of blobs: where they lie is known once the run is over.
+    /// It consists of so many of the next blobs of the run: where they lie is known once that is over.
     Pending(u64),
 }
 
@@ -227,32 +221,25 @@ impl SegmentTable {
 
 impl Writer {
     /// Begins the list that will stand at `path` once it is finished.
-    ///
-    /// Also answers where the blobs of contents that are read in this run are to be told, in order. It must be dropped
-    /// before [`finish`](Self::finish).
-    pub(crate) fn create(path: &Path) -> Result<(Self, Trace)> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let folder = path.parent().context("the cache has no folder")?;
         fs::create_dir_all(folder)
             .with_context(|| format!("the cache folder {} can't be made", folder.display()))?;
-        let open = |path: &Path| {
-            let file = File::create(path)
-                .with_context(|| format!("{} can't be written", path.display()))?;
-            Ok::<_, anyhow::Error>(BufWriter::with_capacity(1 << 18, file))
-        };
-        let list = Self {
-            rows: open(&path.with_extension("rows"))?,
+        let rows = path.with_extension("rows");
+        let file =
+            File::create(&rows).with_context(|| format!("{} can't be written", rows.display()))?;
+        Ok(Self {
+            rows: BufWriter::with_capacity(1 << 18, file),
             path: path.into(),
             block: Vec::with_capacity(BLOCK + 4096),
             body: Vec::new(),
             segments: SegmentTable::default(),
-        };
-        // What the last flush can't write is missed by `finish`, which then leaves no list.
-        let mut blobs = open(&path.with_extension("blobs"))?;
-        let trace = move |id: &BlobId, length: u32| {
-            blobs.write_all(id.as_bytes())?;
-            blobs.write_all(&length.to_le_bytes())
-        };
-        Ok((list, Box::new(trace)))
+        })
+    }
+
+    /// Where the run's writer may note where blobs lie.
+    pub(crate) fn places_path(&self) -> PathBuf {
+        self.path.with_extension("places")
     }
 
     /// Notes an entry that was taken over from the last run.
@@ -311,33 +298,24 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks up where the blobs of this run lie, and puts the list in its place.
-    pub(crate) fn finish(mut self, known: &mut Known) -> Result<()> {
+    /// Puts the list in its place, now that it is known where the blobs of this run lie.
+    pub(crate) fn finish(mut self, places: Places, known: &Known) -> Result<()> {
         write_block(&mut self.rows, &mut self.block)?;
         self.rows.write_all(&[0; 36])?;
         self.rows.flush()?;
-        let (rows, blobs) = (self.path.with_extension("rows"), self.path.with_extension("blobs"));
-        let told = File::open(&blobs)?;
-        let done = self.path.with_extension("new");
-        let (found_in, found) = bounded(1);
-        thread::scope(|scope| {
-            let looking = scope.spawn(move || places::look_up(told, known, &found_in));
-            let placed = self.place(&rows, Places::new(found), &done);
-            // One that panicked has closed the queue, which is an error there.
-            let _ = looking.join();
-            placed
-        })?;
+        let (rows, done) = (self.path.with_extension("rows"), self.path.with_extension("new"));
+        self.place(&rows, places, known, &done)?;
         // The old list with new segments would mislead; no list only costs time.
         remove(&self.path)?;
         write_segments(&segments_path(&self.path), &self.segments.list)?;
         fs::rename(&done, &self.path)?;
         remove(&rows)?;
-        remove(&blobs)?;
+        remove(&self.places_path())?;
         Ok(())
     }
 
     /// Writes the rows again, each with where its content lies.
-    fn place(&mut self, rows: &Path, mut places: Places, done: &Path) -> Result<()> {
+    fn place(&mut self, rows: &Path, mut places: Places, known: &Known, done: &Path) -> Result<()> {
         let file = BufReader::with_capacity(1 << 18, File::open(rows)?);
         let mut input = Blocks { file, block: vec![], at: 0 };
         let mut output = BufWriter::with_capacity(1 << 18, File::create(done)?);
@@ -347,16 +325,16 @@ impl Writer {
             if let Packs::Pending(count) = row.packs {
                 let mut packs: Vec<InPack> = Vec::new();
                 for _ in 0..count {
-                    let (place, length) = places.next()?;
-                    let Some((segment, pack)) = place else {
+                    let (place, length) = places.next_place()?;
+                    let Some((segment, pack)) = place.and_then(|pack| known.name(pack)) else {
                         complete = false;
                         continue;
                     };
                     let place = (self.segments.number(segment), pack);
                     // Neighbours mostly lie beside each other.
                     match packs.iter_mut().rev().find(|&&mut (s, p, _)| (s, p) == place) {
-                        Some((.., bytes)) => *bytes += length,
-                        None => packs.push((place.0, place.1, length)),
+                        Some((.., bytes)) => *bytes += u64::from(length),
+                        None => packs.push((place.0, place.1, length.into())),
                     }
                 }
                 row.packs = Packs::Known(packs);

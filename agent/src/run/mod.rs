@@ -23,7 +23,7 @@ use keephold_vault::record::{
 };
 use keephold_vault::store::ObjectKey;
 use keephold_vault::tree::TreeRoot;
-use keephold_vault::write::{AtCopy, Copy, Known, RunContext, Settings, Writer, Written};
+use keephold_vault::write::{AtCopy, Copy, Known, Places, RunContext, Settings, Writer, Written};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{Job, Source};
@@ -79,14 +79,16 @@ enum Leaves {
 
 impl Leaves {
     /// Keeps it. What fails costs the next run time or room, nothing else.
-    fn keep(self, known: &mut Known) {
-        match self {
-            Self::Files(list) => {
-                if let Err(error) = list.finish(known) {
+    fn keep(self, places: Option<Places>, known: &Known) {
+        match (self, places) {
+            (Self::Files(list), Some(places)) => {
+                if let Err(error) = list.finish(places, known) {
                     tracing::warn!("the list of unchanged files could not be kept: {error:#}");
                 }
             }
-            Self::Dumps(lists) => lists.keep(),
+            // Why they aren't known was told.
+            (Self::Files(_), None) => {}
+            (Self::Dumps(lists), _) => lists.keep(),
         }
     }
 }
@@ -278,7 +280,7 @@ impl Runner<'_> {
         let (root, writer, leaves, source) = done?;
         let finished = writer.finish(retention.expires, until).await;
         count(totals);
-        let (written, mut known) = finished.context("storing the snapshot")?;
+        let (mut written, known) = finished.context("storing the snapshot")?;
         totals.packs_reused = written.packs_reused;
         totals.packs_drained = written.packs_drained;
         totals.locks_extended = written.locks_extended;
@@ -298,7 +300,8 @@ impl Runner<'_> {
         for copy in self.copies {
             copy.lock_config(retention.evidence_until.max(until)).await;
         }
-        tokio::task::spawn_blocking(move || leaves.keep(&mut known)).await?;
+        let places = written.places.take();
+        tokio::task::spawn_blocking(move || leaves.keep(places, &known)).await?;
         Ok(Stored { root, written, source })
     }
 
@@ -319,8 +322,8 @@ impl Runner<'_> {
                 tokio::task::spawn_blocking(move || {
                     let result = (|| {
                         let before = unchanged::Reader::open(&path);
-                        let (after, trace) = unchanged::Writer::create(&path)?;
-                        writer.trace(trace);
+                        let after = unchanged::Writer::create(&path)?;
+                        writer.note_places(&after.places_path())?;
                         let lists = Lists { before, after };
                         let (root, list) = directory::backup(
                             &source,

@@ -1,7 +1,8 @@
 //! What the vault holds already, as far as this host knows: the agent's cache.
 //!
 //! Losing it costs a download of the index, never correctness: everything in it is a copy of index segments, and
-//! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob.
+//! carries hashes. Memory is a few bytes for each pack of the vault, and nothing for each blob beyond some filters of
+//! bounded size.
 
 mod catch_up;
 mod copies;
@@ -51,6 +52,17 @@ const ROWS_KEPT: usize = 16;
 pub struct PackHandle {
     segment: u32,
     pack: u32,
+}
+
+impl PackHandle {
+    pub(in crate::write) fn of(segment: u32, pack: u32) -> Self {
+        Self { segment, pack }
+    }
+
+    /// The segment's number and the pack's.
+    pub(in crate::write) fn numbers(self) -> (u32, u32) {
+        (self.segment, self.pack)
+    }
 }
 
 /// A segment that the vault holds.
@@ -202,19 +214,12 @@ impl Known {
         number
     }
 
-    /// Where a blob lies, if the vault holds it and it may be used again. A pack that is used for the first time
-    /// and whose lock ends soon is extended before this answers. Called from the thread that reads sources.
+    /// Where a blob lies, if the vault holds it and it may be used again; else why it must be stored. A pack that is
+    /// used for the first time and whose lock ends soon is extended before this answers. Called from the thread
+    /// that reads sources.
     ///
     /// # Errors
     /// [`Error`] if the cache can't be read, or an extension fails for another reason than that the pack is gone.
-    pub fn find(&mut self, id: &BlobId) -> Result<Option<PackHandle>, Error> {
-        Ok(match self.look(id)? {
-            Lookup::Held(handle) => Some(handle),
-            Lookup::Drained | Lookup::Lacking(_) | Lookup::Unknown => None,
-        })
-    }
-
-    /// As [`find`](Self::find), but tells why a blob must be stored.
     pub(crate) fn look(&mut self, id: &BlobId) -> Result<Lookup, Error> {
         let mut missing = Lookup::Unknown;
         let mut at = 0;
@@ -250,7 +255,7 @@ impl Known {
     /// Marks a pack as needed by this run's snapshot; answers whether it may be.
     ///
     /// # Errors
-    /// As [`find`](Self::find).
+    /// As for blobs: if the cache can't be read, or an extension fails for another reason than that the pack is gone.
     pub fn take(&mut self, handle: PackHandle) -> Result<bool, Error> {
         Ok(matches!(self.try_take(handle)?, Taken::Yes))
     }
@@ -301,7 +306,7 @@ impl Known {
     }
 
     /// Takes a segment into account that this run has stored; all its packs are new and needed. `foreign` are those
-    /// that an interrupted run sealed to other recipients; `memos` tell what each copy has of it.
+    /// that an interrupted run sealed to other recipients; `memos` tell what each copy has of it. Answers its number.
     pub(in crate::write) fn stored(
         &mut self,
         built: &BuiltSegment,
@@ -309,10 +314,10 @@ impl Known {
         lock: Option<Timestamp>,
         foreign: PackSet,
         memos: Vec<Option<CopyMemo>>,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         write_file(&self.segment_path(&built.id), &built.bytes)?;
         let rows = built.blobs.iter().map(|row| Ok(Row { id: row.id, segment: 0, pack: row.pack }));
-        let table = self.write_table(&[built.id], rows)?;
+        let table = self.write_table(&[built.id], built.blobs.len() as u64, rows)?;
         let mut used = PackSet::default();
         (0..u32::try_from(built.packs.len()).unwrap_or(0)).for_each(|n| used.insert(n));
         let mut bytes = vec![0; built.packs.len()];
@@ -339,10 +344,11 @@ impl Known {
             Err(error) if is_damaged_table(&error) => {
                 tracing::warn!("{error}");
                 let all: Vec<u32> = self.numbers.values().copied().collect();
-                self.open_tables(&all)
+                self.open_tables(&all)?;
             }
-            result => result,
+            result => result?,
         }
+        Ok(number)
     }
 
     /// Forgets that packs of a segment are needed: for what an interrupted run left, until something uses it.

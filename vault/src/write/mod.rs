@@ -21,6 +21,7 @@ mod life;
 pub mod measure;
 mod packer;
 mod pipeline;
+mod places;
 mod recover;
 mod small;
 mod stages;
@@ -45,7 +46,8 @@ pub use cutter::{ContentCutter, CutPiece};
 pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use life::Life;
-pub use pipeline::{Progress, Trace, Writer, Written};
+pub use pipeline::{Progress, Writer, Written};
+pub use places::Places;
 pub use small::{SmallFileNo, SmallFiles, SmallReads};
 pub use stages::SpareBuffers;
 

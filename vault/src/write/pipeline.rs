@@ -1,6 +1,7 @@
 //! The stages from blobs to stored, indexed packs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use crate::write::group::Group;
 use crate::write::journal::Journal;
 use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
+use crate::write::places::{PlaceNotes, Places, ToldNo};
 use crate::write::recover::recover;
 use crate::write::stages::{Failure, Frame, SpareBuffers, compress_frames, guard, spawn};
 use crate::write::{RunContext, Settings};
@@ -63,6 +65,8 @@ pub struct Written {
     pub locks_extended: u64,
     /// How it stands with the snapshot at each copy, in the order in which they were joined.
     pub copies: Vec<AtCopy>,
+    /// Where the blobs of contents lie, if that was [noted](Writer::note_places).
+    pub places: Option<Places>,
 }
 
 /// A frame that is being filled.
@@ -95,8 +99,8 @@ pub struct Writer {
     namer: BlobNamer,
     chunker: Chunker,
     known: Known,
-    /// Blobs of this run that no stored segment describes yet.
-    pending: HashSet<BlobId>,
+    /// Blobs of this run that no stored segment describes yet, each with its number among the places.
+    pending: HashMap<BlobId, Option<ToldNo>>,
     drafts: [Draft; Group::ALL.len()],
     frames: Option<Sender<Frame<Vec<u8>>>>,
     pub(super) spare: SpareBuffers,
@@ -105,13 +109,8 @@ pub struct Writer {
     threads: Vec<JoinHandle<()>>,
     failure: Failure,
     progress: Arc<Progress>,
-    trace: Option<Trace>,
-    traced: u64,
+    places: Option<PlaceNotes>,
 }
-
-/// Is told of each blob of a content and its length, also of those that the vault holds already: see
-/// [`Writer::trace`].
-pub type Trace = Box<dyn FnMut(&BlobId, u32) -> std::io::Result<()> + Send>;
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -163,7 +162,7 @@ impl Writer {
             namer: context.secret.blob_namer(),
             chunker: Chunker::new(&context.secret, bounds),
             known,
-            pending: HashSet::new(),
+            pending: HashMap::new(),
             drafts: Default::default(),
             frames: Some(frames_in),
             spare,
@@ -172,20 +171,23 @@ impl Writer {
             threads,
             failure,
             progress,
-            trace: None,
-            traced: 0,
+            places: None,
         })
     }
 
-    /// From now on, tells `trace` of each blob of a content and of its lists: what a cache of unchanged files needs
-    /// to know, without anyone holding it in memory.
-    pub fn trace(&mut self, trace: Trace) {
-        self.trace = Some(trace);
+    /// From now on, notes where each blob of a content and of its lists lies, also of those that the vault holds
+    /// already: what a cache of unchanged files needs to know, without anyone holding it in memory. [`Written`] has it.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the file at `path`, where that is kept meanwhile, can't be made.
+    pub fn note_places(&mut self, path: &Path) -> Result<(), Error> {
+        self.places = Some(PlaceNotes::create(path)?);
+        Ok(())
     }
 
-    /// How many blobs were told so far.
-    pub fn traced(&self) -> u64 {
-        self.traced
+    /// Of how many blobs that was noted so far.
+    pub fn noted(&self) -> u64 {
+        self.places.as_ref().map_or(0, PlaceNotes::told)
     }
 
     /// The chunker of this vault.
@@ -242,21 +244,27 @@ impl Writer {
     /// Whether a blob that the snapshot needs is to be stored: then it must be [put](Self::put) next.
     pub(super) fn lacks(&mut self, group: Group, id: &BlobId, length: u32) -> Result<bool, Error> {
         self.take_indexed()?;
-        if let Some(trace) = self.trace.as_mut().filter(|_| group.kind() != BlobKind::Tree) {
-            trace(id, length).map_err(Error::local("noting what a file consists of"))?;
-            self.traced += 1;
-        }
-        if self.pending.contains(id) {
+        let mut places = self.places.as_mut().filter(|_| group.kind() != BlobKind::Tree);
+        if let Some(number) = self.pending.get(id) {
+            if let (Some(places), Some(number)) = (places, number) {
+                places.again(*number, length)?;
+            }
             return Ok(false);
         }
         match self.known.look(id)? {
             Lookup::Held(pack) => {
+                if let Some(places) = places {
+                    places.held(pack, length)?;
+                }
                 self.known.count(pack, length.into());
                 return Ok(false);
             }
-            why => self.count_again(why, length.into()),
+            why => {
+                let number = places.as_mut().map(|places| places.coming(length)).transpose()?;
+                self.pending.insert(*id, number);
+                self.count_again(why, length.into());
+            }
         }
-        self.pending.insert(*id);
         self.progress.blobs_new.fetch_add(1, Ordering::Relaxed);
         self.progress.bytes_new.fetch_add(length.into(), Ordering::Relaxed);
         Ok(true)
@@ -298,7 +306,7 @@ impl Writer {
     /// Whether the vault holds a blob of an earlier content, so that this run may refer to it.
     pub(super) fn held(&mut self, id: &BlobId) -> Result<Held, Error> {
         self.take_indexed()?;
-        if self.pending.contains(id) {
+        if self.pending.contains_key(id) {
             return Ok(Held::Own);
         }
         Ok(Held::Before(self.known.look(id)?))
@@ -383,11 +391,16 @@ impl Writer {
 
     fn remember(&mut self, indexed: Indexed) -> Result<(), Error> {
         let Indexed { built, version, lock, copies } = indexed;
-        for row in &built.blobs {
-            self.pending.remove(&row.id);
-        }
         self.own.insert(built.id);
-        self.known.stored(&built, version, lock, PackSet::default(), copies)
+        let segment = self.known.stored(&built, version, lock, PackSet::default(), copies)?;
+        for row in &built.blobs {
+            if let (Some(Some(number)), Some(places)) =
+                (self.pending.remove(&row.id), &mut self.places)
+            {
+                places.found(number, PackHandle::of(segment, row.pack));
+            }
+        }
+        self.places.as_mut().map_or(Ok(()), PlaceNotes::settle)
     }
 
     /// Sends what is still in drafts, waits until everything is stored and indexed.
@@ -441,8 +454,22 @@ impl Writer {
         for n in 0..this.known.copies().len() {
             copies.push(this.known.settle(n, &segments, needed, until).await);
         }
-        let written =
-            Written { segments, locked_until, packs_reused, packs_drained, locks_extended, copies };
+        // All is stored by now: what fails here costs the next run time.
+        let places = this.places.and_then(|notes| {
+            let places = notes.finish();
+            places
+                .inspect_err(|error| tracing::warn!("the next run reads files again: {error}"))
+                .ok()
+        });
+        let written = Written {
+            segments,
+            locked_until,
+            packs_reused,
+            packs_drained,
+            locks_extended,
+            copies,
+            places,
+        };
         Ok((written, this.known))
     }
 

@@ -5,22 +5,33 @@
 //! are right: a block is only hashed before something in it is believed.
 //!
 //! Layout: blocks of 4,096 bytes, each 127 rows of 32 bytes (blob id, segment number, pack number, u32 LE each) and
-//! the BLAKE3 of those rows and the block's number; the last block is filled with rows of 0xff. Then the segments
-//! that numbers refer to (32 bytes each), their count and the count of rows (u64 LE each), and a BLAKE3 of this tail.
+//! the BLAKE3 of those rows and the block's number; the last block is filled with rows of 0xff. Then the table's
+//! [filter](filter) unless it has very many rows, in blocks of 32 bytes, and a BLAKE3 of it. Then the segments that
+//! numbers refer to (32 bytes each), their count, the count of rows and that of the filter's blocks (u64 LE each), and a
+//! BLAKE3 of this tail.
+
+mod filter;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::Error;
 use crate::ids::{BlobId, SegmentId};
+use filter::Filter;
 
 const ROW: usize = 32;
 const ROWS: usize = 127;
 const BLOCK: usize = 4096;
 const EMPTY: [u8; ROW] = [0xff; ROW];
+/// Bytes at the end of a table whose length is fixed: three counts and a hash.
+const END: usize = 56;
+/// Tables of more rows have no filter: it would take more memory than a look into the table is worth. At ten bits a
+/// row this is 6 MiB; as long as there are three such tables and three of each smaller size (see
+/// [`Known`](super::known::Known)), filters take 24 MiB at most.
+const FILTERED_ROWS_MAX: u64 = 5 << 20;
 
 type Block = Arc<[u8; BLOCK]>;
 
@@ -69,6 +80,9 @@ pub(crate) struct Table {
     path: PathBuf,
     rows: u64,
     segments: Vec<SegmentId>,
+    /// How many blocks its filter has in the file, and the filter, once it was needed; `None` if there is none to use.
+    filter_blocks: u64,
+    filter: OnceLock<Option<Filter>>,
     /// The block that was searched last: whoever looks blobs up in order reads and hashes each block once.
     last: Mutex<Option<Last>>,
     #[cfg(test)]
@@ -87,36 +101,49 @@ impl Table {
     }
 
     fn of(file: File, path: &Path) -> Option<Self> {
-        let (rows, segments) = Self::read_tail(&file)?;
+        let length = file.metadata().ok()?.len();
+        let mut end = [0; END];
+        file.read_exact_at(&mut end, length.checked_sub(END as u64)?).ok()?;
+        let (counts, hash) = end.split_last_chunk::<32>()?;
+        let [segments, rows, filter_blocks] = [0, 8, 16]
+            .map(|at| counts[at..].first_chunk().map_or(u64::MAX, |n| u64::from_le_bytes(*n)));
+        let names = segments.checked_mul(SegmentId::LEN as u64)?;
+        let start = length.checked_sub(END as u64)?.checked_sub(names)?;
+        let blocks = rows.div_ceil(ROWS as u64).checked_mul(BLOCK as u64)?;
+        if start != blocks.checked_add(filter_bytes(filter_blocks)?)? {
+            return None;
+        }
+        let mut tail = vec![0; usize::try_from(names).ok()? + counts.len()];
+        file.read_exact_at(&mut tail, start).ok()?;
+        if blake3::hash(&tail).as_bytes() != hash {
+            return None;
+        }
+        let names = &tail[..tail.len() - counts.len()];
+        let segments =
+            names.as_chunks().0.iter().map(|name| SegmentId::from_bytes(*name)).collect();
         Some(Self {
             file,
             path: path.into(),
             rows,
             segments,
+            filter_blocks,
+            filter: OnceLock::new(),
             last: Mutex::default(),
             #[cfg(test)]
             reads: Default::default(),
         })
     }
 
-    fn read_tail(file: &File) -> Option<(u64, Vec<SegmentId>)> {
-        let length = file.metadata().ok()?.len();
-        let mut end = [0; 48];
-        file.read_exact_at(&mut end, length.checked_sub(48)?).ok()?;
-        let count = u64::from_le_bytes(*end[..8].first_chunk()?);
-        let rows = u64::from_le_bytes(*end[8..16].first_chunk()?);
-        let names = count.checked_mul(32)?;
-        let start = length.checked_sub(48)?.checked_sub(names)?;
-        if Some(start) != rows.div_ceil(ROWS as u64).checked_mul(BLOCK as u64) {
-            return None;
-        }
-        let mut tail = vec![0; usize::try_from(names).ok()? + 16];
-        file.read_exact_at(&mut tail, start).ok()?;
-        if blake3::hash(&tail).as_bytes() != &end[16..] {
-            return None;
-        }
-        let names = &tail[..tail.len() - 16];
-        Some((rows, names.as_chunks::<32>().0.iter().map(|n| SegmentId::from_bytes(*n)).collect()))
+    /// Its filter, if it has one. One that is damaged is passed over: tables answer without.
+    fn filter(&self) -> Option<&Filter> {
+        let read = || {
+            let length = usize::try_from(filter_bytes(self.filter_blocks)?).ok()?;
+            let mut bytes = vec![0; length];
+            self.file.read_exact_at(&mut bytes, self.blocks() * BLOCK as u64).ok()?;
+            let (bytes, hash) = bytes.split_last_chunk::<32>()?;
+            (blake3::hash(bytes).as_bytes() == hash).then(|| Filter::from_bytes(bytes))
+        };
+        self.filter.get_or_init(read).as_ref()
     }
 
     /// The segments that it speaks of, by number.
@@ -207,6 +234,9 @@ impl Table {
 
     /// Everywhere that `id` lies.
     pub(crate) fn find(&self, id: &BlobId) -> Result<Vec<Row>, Error> {
+        if self.filter().is_some_and(|filter| !filter.may_hold(id)) {
+            return Ok(Vec::new());
+        }
         let (mut low, mut high) = (0, self.blocks());
         let mut at_hand = None;
         let mut guess = self.guess(id);
@@ -292,6 +322,14 @@ impl Iterator for Rows<'_> {
     }
 }
 
+/// The bytes that a filter takes in a file, with its hash; `None` if that is no number.
+fn filter_bytes(blocks: u64) -> Option<u64> {
+    match blocks {
+        0 => Some(0),
+        _ => blocks.checked_mul(filter::BLOCK as u64)?.checked_add(blake3::OUT_LEN as u64),
+    }
+}
+
 /// What an id begins with, as a number.
 fn prefix(id: &[u8]) -> u64 {
     id.first_chunk().map_or(0, |eight| u64::from_be_bytes(*eight))
@@ -309,10 +347,11 @@ fn hash_block(block: &[u8; BLOCK], number: u64) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Writes a table from rows in the order of ids, under a temporary name until it is whole, and opens it.
+/// Writes a table from at most `most` rows in the order of ids, under a temporary name until it is whole, and opens it.
 pub(crate) fn write(
     path: &Path,
     segments: &[SegmentId],
+    most: u64,
     rows: impl IntoIterator<Item = Result<Row, Error>>,
 ) -> Result<Table, Error> {
     let local = |e| Error::local(format!("writing {}", path.display()))(e);
@@ -326,8 +365,11 @@ pub(crate) fn write(
         number += 1;
         file.write_all(block)
     };
+    let mut filter = Filter::of(if most <= FILTERED_ROWS_MAX { most } else { 0 });
     for row in rows {
-        block[filled * ROW..(filled + 1) * ROW].copy_from_slice(&row?.encode());
+        let row = row?;
+        filter.insert(&row.id);
+        block[filled * ROW..(filled + 1) * ROW].copy_from_slice(&row.encode());
         filled += 1;
         count += 1;
         if filled == ROWS {
@@ -338,9 +380,15 @@ pub(crate) fn write(
     if filled > 0 {
         flush(&mut block, filled, &mut file).map_err(local)?;
     }
+    let bits = filter.to_bytes();
+    if !bits.is_empty() {
+        file.write_all(&bits).map_err(local)?;
+        file.write_all(blake3::hash(&bits).as_bytes()).map_err(local)?;
+    }
     let mut tail: Vec<u8> = segments.iter().flat_map(|s| *s.as_bytes()).collect();
-    tail.extend_from_slice(&(segments.len() as u64).to_le_bytes());
-    tail.extend_from_slice(&count.to_le_bytes());
+    for count in [segments.len() as u64, count, (bits.len() / filter::BLOCK) as u64] {
+        tail.extend_from_slice(&count.to_le_bytes());
+    }
     file.write_all(&tail).map_err(local)?;
     file.write_all(blake3::hash(&tail).as_bytes()).map_err(local)?;
     let temp = file.into_inner().map_err(|e| local(e.into_error()))?;

@@ -8,6 +8,7 @@ mod draining;
 mod failing;
 mod lives;
 mod many;
+mod places;
 
 use std::collections::HashMap;
 use std::fs;

@@ -84,13 +84,13 @@ impl Ingest<'_> {
         read.problems.iter().for_each(|p| self.problem(p));
         match read.what {
             Ok(Found::File(file, changed)) => {
-                let before = self.writer.traced();
+                let before = self.writer.noted();
                 Counters::add(&self.counters.bytes_read, files.size(file));
                 let content = self.writer.add_small(files, file)?;
                 if changed {
                     self.changed(&walked.path);
                 }
-                let blobs = self.writer.traced() - before;
+                let blobs = self.writer.noted() - before;
                 self.add(walked, EntryKind::File(content), read.meta, blobs)
             }
             Ok(Found::Grown) => self.large(walked),

@@ -81,7 +81,7 @@ impl Ingest<'_> {
         };
         let (meta, problems) = self.reader.meta.read_open(walked, file.stat(), file.fd());
         problems.iter().for_each(|p| self.problem(p));
-        let before = self.writer.traced();
+        let before = self.writer.noted();
         let mut content = ContentChunks::new(self.reader.age.life(walked));
         let long = file.stat().size >= AHEAD_MIN;
         let pieces = Pieces { file, cutter: ContentCutter::new(self.writer) };
@@ -92,7 +92,7 @@ impl Ingest<'_> {
         };
         if let Err(error) = read {
             self.read_error(&error);
-            return self.list.add_lost(walked, &meta, self.writer.traced() - before);
+            return self.list.add_lost(walked, &meta, self.writer.noted() - before);
         }
         match file.finish() {
             Ok(None) => {}
@@ -100,7 +100,7 @@ impl Ingest<'_> {
             Err(error) => self.read_error(&error),
         }
         let content = content.finish(self.writer)?;
-        let blobs = self.writer.traced() - before;
+        let blobs = self.writer.noted() - before;
         self.add(walked, EntryKind::File(content), meta, blobs)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::path::PathBuf;
 
 use super::{Known, LockState};
 use crate::error::Error;
@@ -9,8 +10,9 @@ use crate::ids::{BlobId, SegmentId};
 use crate::read::concerns_object;
 use crate::write::table::{self, Row, Table};
 
-/// A table is merged with the next as long as that isn't this much larger.
-const MERGE_RATIO: u64 = 4;
+/// So many tables of like size are merged. Each row is then written again once for each time that a vault has grown to
+/// so much more, and there are fewer than this of each size to search.
+const ALIKE: usize = 4;
 
 /// How many tables may turn out damaged, one after the other, before that is an error.
 const TABLES_MAX: usize = 64;
@@ -76,17 +78,22 @@ impl Known {
     fn tabulate(&self, id: SegmentId) -> Result<Table, Error> {
         let (open, bytes) = self.copy_of(&id)?;
         let rows = open.blob_rows(&bytes);
-        self.write_table(&[id], rows.map(|r| r.map(|r| Row { id: r.id, segment: 0, pack: r.pack })))
+        self.write_table(
+            &[id],
+            open.blobs().into(),
+            rows.map(|r| r.map(|r| Row { id: r.id, segment: 0, pack: r.pack })),
+        )
     }
 
     pub(super) fn write_table(
         &self,
         segments: &[SegmentId],
+        most: u64,
         rows: impl IntoIterator<Item = Result<Row, Error>>,
     ) -> Result<Table, Error> {
         let name: [u8; 12] = crate::keys::random()?;
         let path = self.dir.join("tables").join(hex::encode(name));
-        table::write(&path, segments, rows)
+        table::write(&path, segments, most, rows)
     }
 
     /// Merges tables of like size, and takes them into use.
@@ -99,23 +106,21 @@ impl Known {
 
     /// Merges tables of like size, so that there are few to search and to hold open.
     fn merged(&self, mut tables: Vec<Table>) -> Result<Vec<Table>, Error> {
-        tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
-        while tables.len() > 1 {
-            let (a, b) = (&tables[tables.len() - 2], &tables[tables.len() - 1]);
-            if a.rows() > b.rows() * MERGE_RATIO {
-                break;
-            }
-            let merged = self.merge_two(a, b)?;
-            for old in tables.drain(tables.len() - 2..) {
-                let _ = fs::remove_file(old.path());
+        loop {
+            tables.sort_by_key(|table| std::cmp::Reverse(table.rows()));
+            let mut alike = tables.chunk_by(|a, b| size_of(a) == size_of(b)).rev();
+            let Some(alike) = alike.find(|alike| alike.len() >= ALIKE) else { return Ok(tables) };
+            let merged = self.merge_all(alike)?;
+            let old: Vec<PathBuf> = alike.iter().map(|table| table.path().to_owned()).collect();
+            tables.retain(|table| !old.iter().any(|path| path == table.path()));
+            for path in old {
+                let _ = fs::remove_file(path);
             }
             tables.push(merged);
-            tables.sort_by_key(|t| std::cmp::Reverse(t.rows()));
         }
-        Ok(tables)
     }
 
-    fn merge_two(&self, a: &Table, b: &Table) -> Result<Table, Error> {
+    fn merge_all(&self, tables: &[Table]) -> Result<Table, Error> {
         let mut segments: Vec<SegmentId> = Vec::new();
         let mut at: HashMap<SegmentId, u32> = HashMap::new();
         // Each segment's number in the new table, and in this run.
@@ -130,7 +135,6 @@ impl Known {
             };
             table.segments().iter().map(number).collect()
         };
-        let (map_a, map_b) = (renumber(a), renumber(b));
         // What lies in packs that are gone is left out.
         let live = |map: Vec<Option<(u32, u32)>>| {
             move |row: Result<Row, Error>| match row {
@@ -142,41 +146,46 @@ impl Known {
                 Err(error) => Some(Err(error)),
             }
         };
-        let mut left = a.iter().filter_map(live(map_a)).peekable();
-        let mut right = b.iter().filter_map(live(map_b)).peekable();
+        let inputs = tables.iter().map(|table| table.iter().filter_map(live(renumber(table))));
+        let mut inputs: Vec<_> = inputs.map(Iterator::peekable).collect();
+        let mut next = move || {
+            // An error before all rows, and of equal ids the first table's.
+            let heads = inputs.iter_mut().enumerate();
+            let heads =
+                heads.filter_map(|(n, rows)| Some((rows.peek()?.as_ref().ok().map(|r| r.id), n)));
+            let (_, least) = heads.min()?;
+            inputs[least].next()
+        };
         // A blob that was stored several times stays known in all places: one may be gone, or sealed to others.
         let mut last: Option<BlobId> = None;
         let mut places: Vec<(u32, u32)> = Vec::new();
         let rows = std::iter::from_fn(|| {
             loop {
-                let from_left = match (left.peek(), right.peek()) {
-                    (Some(Ok(l)), Some(Ok(r))) => l.id <= r.id,
-                    (Some(Err(_)), _) | (Some(_), None) => true,
-                    (None, Some(_)) | (Some(_), Some(Err(_))) => false,
-                    (None, None) => return None,
+                let row = match next()? {
+                    Ok(row) => row,
+                    error => return Some(error),
                 };
-                let row = if from_left { left.next() } else { right.next() }?;
-                match row {
-                    Ok(row) => {
-                        if last.replace(row.id) != Some(row.id) {
-                            places.clear();
-                        }
-                        if !places.contains(&(row.segment, row.pack)) {
-                            places.push((row.segment, row.pack));
-                            return Some(Ok(row));
-                        }
-                    }
-                    Err(error) => return Some(Err(error)),
+                if last.replace(row.id) != Some(row.id) {
+                    places.clear();
+                }
+                if !places.contains(&(row.segment, row.pack)) {
+                    places.push((row.segment, row.pack));
+                    return Some(Ok(row));
                 }
             }
         });
-        self.write_table(&segments, rows)
+        self.write_table(&segments, tables.iter().map(Table::rows).sum(), rows)
     }
 
     fn use_table(&mut self, table: Table) {
         let numbers = table.segments().iter().map(|id| self.numbers.get(id).copied()).collect();
         self.tables.push((table, numbers));
     }
+}
+
+/// In which class a table is by its size: from one to the next, tables grow by as many times as there may be of a class.
+fn size_of(table: &Table) -> u32 {
+    table.rows().max(1).ilog(ALIKE as u64)
 }
 
 /// Whether a table of this cache was found damaged, and was removed.

@@ -11,12 +11,16 @@ fn rows_of(n: u32) -> Vec<Row> {
     rows
 }
 
+fn write_all(path: &Path, rows: &[Row]) -> Result<Table, Error> {
+    let made = rows.iter().copied().map(Ok);
+    write(path, &[SegmentId::from_bytes([7; 32])], rows.len() as u64, made)
+}
+
 /// A table of so many rows, in a folder that lasts as long as the first of these.
 fn table_of(n: u32) -> (tempfile::TempDir, Table, Vec<Row>) {
     let dir = tempfile::tempdir().unwrap();
     let (path, rows) = (dir.path().join("t"), rows_of(n));
-    let made = rows.iter().copied().map(Ok);
-    let table = write(&path, &[SegmentId::from_bytes([7; 32])], made).unwrap();
+    let table = write_all(&path, &rows).unwrap();
     (dir, table, rows)
 }
 
@@ -26,7 +30,7 @@ fn every_row_is_found_and_nothing_else() {
     for n in [0, 1, 126, 127, 128, 50_000] {
         let path = dir.path().join(n.to_string());
         let rows = rows_of(n);
-        write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+        write_all(&path, &rows).unwrap();
         let table = Table::open(&path).unwrap();
         for row in &rows {
             assert_eq!(table.find(&row.id).unwrap(), [*row]);
@@ -56,8 +60,34 @@ fn whoever_asks_in_order_reads_each_block_about_once() {
 }
 
 #[test]
+fn what_is_not_there_is_hardly_ever_looked_for() {
+    let (_dir, table, rows) = table_of(100_000);
+    for _ in 0..10_000 {
+        assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
+    }
+    let reads = table.reads.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((50..400).contains(&reads), "{reads} reads for 10,000 ids");
+    // As it was written, and as it comes back; and a damaged filter hides nothing.
+    let at = usize::try_from(table.blocks()).unwrap() * BLOCK;
+    for damage in [0, 1] {
+        let mut bytes = std::fs::read(table.path()).unwrap();
+        bytes[at + 7] ^= damage;
+        std::fs::write(table.path(), bytes).unwrap();
+        let again = Table::open(table.path()).unwrap();
+        assert_eq!(again.filter().is_some(), damage == 0);
+        assert!(rows.iter().all(|row| again.find(&row.id).unwrap() == [*row]));
+    }
+}
+
+/// A table without its filter, as very large ones are.
+fn unfiltered(table: Table) -> Table {
+    Table { filter: None.into(), ..table }
+}
+
+#[test]
 fn whoever_asks_in_any_order_reads_two_blocks_or_so() {
     let (_dir, table, _) = table_of(1_000_000);
+    let table = unfiltered(table);
     for _ in 0..10_000 {
         assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
     }
@@ -82,7 +112,7 @@ fn a_blob_in_many_places_is_found_in_all() {
         for row in rows_of(ids) {
             rows.extend((0..copies).map(|pack| Row { pack, ..row }));
         }
-        write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+        write_all(&path, &rows).unwrap();
         let table = Table::open(&path).unwrap();
         for same in rows.chunks(copies as usize) {
             assert_eq!(table.find(&same[0].id).unwrap(), same);
@@ -94,12 +124,12 @@ fn a_blob_in_many_places_is_found_in_all() {
 fn what_is_in_a_damaged_block_is_not_believed_and_what_is_not_in_it_costs_no_hash() {
     let dir = tempfile::tempdir().unwrap();
     let (path, rows) = (dir.path().join("t"), rows_of(100));
-    write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+    write_all(&path, &rows).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     // The number of the pack, which nothing else would show to be wrong.
     bytes[ROW * 5 + 28] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    let table = Table::open(&path).unwrap();
+    let table = unfiltered(Table::open(&path).unwrap());
     assert_eq!(table.find(&BlobId::from_bytes(random().unwrap())).unwrap(), []);
     assert!(path.exists());
     assert!(table.find(&rows[5].id).is_err());
@@ -111,7 +141,7 @@ fn a_damaged_table_never_answers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t");
     let rows = rows_of(300);
-    write(&path, &[SegmentId::from_bytes([7; 32])], rows.iter().copied().map(Ok)).unwrap();
+    write_all(&path, &rows).unwrap();
     let sound = std::fs::read(&path).unwrap();
     for at in [0, 4000, 4095, 4096, 9000, sound.len() - 1, sound.len() - 40] {
         let mut bad = sound.clone();
