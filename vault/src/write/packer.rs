@@ -27,7 +27,7 @@ use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
 use crate::write::life::Life;
 use crate::write::pipeline::{Indexed, Progress};
-use crate::write::stages::{Failure, Frame, SpareBuffers, fail};
+use crate::write::stages::{Failure, Frame, InOrder, SpareBuffers, fail};
 
 /// And after so many blobs, however few packs that are.
 pub(super) const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;
@@ -59,6 +59,10 @@ pub(super) struct Packer {
     node_packs: Vec<(Note, Vec<At>)>,
     /// What became of the segment's packs at each copy.
     at_copies: Vec<(PackId, Vec<At>)>,
+    /// How many packs were sent off.
+    sent: u64,
+    /// Packs that have arrived, on their way into the index.
+    arrived: InOrder<Uploaded>,
     journal: Journal,
     indexed: Sender<Indexed>,
     progress: Arc<Progress>,
@@ -82,6 +86,7 @@ enum Shelf {
 }
 
 struct Uploaded {
+    number: u64,
     shelf: Shelf,
     note: Note,
     at_copies: Vec<At>,
@@ -118,6 +123,8 @@ impl Packer {
             nodes: Vec::new(),
             node_packs: Vec::new(),
             at_copies: Vec::new(),
+            sent: 0,
+            arrived: InOrder::default(),
             journal,
             indexed,
             progress,
@@ -151,7 +158,20 @@ impl Packer {
     fn pack(&mut self, frames: &Receiver<Frame<Encoded>>) -> Result<(), Error> {
         let mut fillings: [Filling; Life::ALL.len()] = Default::default();
         let (mut all, mut nodes_sent) = (0, false);
-        while let Ok(mut frame) = frames.recv() {
+        let mut compressed: InOrder<Frame<Encoded>> = InOrder::default();
+        loop {
+            let frame = match compressed.next() {
+                Some(frame) => Some(frame),
+                None => match frames.recv() {
+                    Ok(frame) => {
+                        compressed.done(frame.number, frame);
+                        continue;
+                    }
+                    // A compressor has failed; the rest is of use to the next run.
+                    Err(_) => compressed.skip_to(),
+                },
+            };
+            let Some(mut frame) = frame else { break };
             all += frame.blobs.len();
             if frame.kind != BlobKind::Data {
                 frame.data.shrink_to_fit();
@@ -259,6 +279,8 @@ impl Packer {
         }
         let built = pack.finish()?;
         let context = self.context.clone();
+        let number = self.sent;
+        self.sent += 1;
         let upload = async move {
             let size = u32::try_from(built.bytes.len()).map_err(|e| Error::damaged("a pack", e))?;
             let body = Bytes::from(built.bytes);
@@ -280,7 +302,7 @@ impl Packer {
             let buffer = body.try_into_mut().ok().map(Vec::from);
             let recipients = context.recipients;
             let note = Note { row, envelope, recipients, frames: built.frames };
-            Ok(Uploaded { shelf, note, at_copies, buffer })
+            Ok(Uploaded { number, shelf, note, at_copies, buffer })
         };
         self.uploads.spawn_on(upload, &self.runtime);
         Ok(())
@@ -288,16 +310,26 @@ impl Packer {
 
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
-        let Uploaded { shelf, note, at_copies, buffer } =
-            done.map_err(|e| Error::Stopped(e.to_string()))??;
+        let mut arrived = done.map_err(|e| Error::Stopped(e.to_string()))??;
+        let note = &arrived.note;
         self.lanes.arrived(u64::from(note.row.size), Instant::now());
         // One at a time is needed again; more are what fewer lanes no longer take, or a second pack that is open.
         if self.spare_packs.is_empty() && self.open < 2 {
-            self.spare_packs.extend(buffer);
+            self.spare_packs.extend(arrived.buffer.take());
         }
-        let stored = self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
-        self.progress.bytes_stored.fetch_add(u64::from(note.row.size), Ordering::Relaxed);
-        self.journal.add(&note)?;
+        arrived.buffer = None;
+        self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
+        self.progress.bytes_stored.fetch_add(u64::from(arrived.note.row.size), Ordering::Relaxed);
+        self.journal.add(&arrived.note)?;
+        self.arrived.done(arrived.number, arrived);
+        while let Some(next) = self.arrived.next() {
+            self.index(next)?;
+        }
+        Ok(())
+    }
+
+    /// Describes a pack in a segment, which is stored if it is time.
+    fn index(&mut self, Uploaded { shelf, note, at_copies, .. }: Uploaded) -> Result<(), Error> {
         if shelf == Shelf::Nodes {
             self.node_packs.push((note, at_copies));
             if self.node_packs.len() >= SEGMENT_PACKS {
@@ -308,6 +340,7 @@ impl Packer {
         }
         self.at_copies.push((note.row.id, at_copies));
         self.segment.add(note.row, &note.envelope, note.recipients, &note.frames);
+        let stored = self.progress.packs_new.load(Ordering::Relaxed);
         let enough =
             SEGMENT_PACKS.max(usize::try_from(stored / SEGMENT_SHARE).unwrap_or(usize::MAX));
         if self.segment.packs() >= enough || self.segment.blobs() >= SEGMENT_BLOBS {
@@ -337,7 +370,8 @@ impl Packer {
         let stored = self.runtime.block_on(put)?;
         self.progress.bytes_stored.fetch_add(built.bytes.len() as u64, Ordering::Relaxed);
         self.journal.clear()?;
-        for (note, _) in &self.node_packs {
+        let waiting = self.arrived.waiting().map(|arrived| &arrived.note);
+        for note in self.node_packs.iter().map(|(note, _)| note).chain(waiting) {
             self.journal.add(note)?;
         }
         let put = context.copies.iter().enumerate().map(|(n, copy)| {

@@ -110,6 +110,8 @@ pub struct Writer {
     failure: Failure,
     progress: Arc<Progress>,
     places: Option<PlaceNotes>,
+    /// How many frames were sent to the compressors.
+    sent: u64,
 }
 
 impl std::fmt::Debug for Writer {
@@ -172,6 +174,7 @@ impl Writer {
             failure,
             progress,
             places: None,
+            sent: 0,
         })
     }
 
@@ -359,9 +362,10 @@ impl Writer {
     }
 
     pub(super) fn send(&mut self, group: Group) -> Result<(), Error> {
-        let fresh = self.spare.take();
+        let (fresh, number) = (self.spare.take(), self.sent);
         let draft = self.draft(group);
         let frame = Frame {
+            number,
             kind: group.kind(),
             life: group.life(),
             data: std::mem::replace(&mut draft.data, fresh),
@@ -372,6 +376,7 @@ impl Writer {
         {
             return Err(Error::Stopped("a frame isn't its blobs; please report it".into()));
         }
+        self.sent += 1;
         let sent = self.frames.as_ref().is_some_and(|frames| frames.send(frame).is_ok());
         if sent {
             return Ok(());

@@ -1,5 +1,6 @@
 //! What runs on the pipeline's threads, and how a stage that fails ends the run.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -13,10 +14,49 @@ use crate::write::life::Life;
 
 /// A frame on its way to the compressors, and from them, encoded, to the packer.
 pub(super) struct Frame<Data> {
+    /// In which order it was sent.
+    pub(super) number: u64,
     pub(super) kind: BlobKind,
     pub(super) life: Life,
     pub(super) data: Data,
     pub(super) blobs: Vec<(BlobId, u32)>,
+}
+
+/// What several hands have worked on, in the order in which it was handed out: where neighbours are read together they
+/// should lie beside each other, and what lies where should not be chance.
+pub(super) struct InOrder<T> {
+    next: u64,
+    early: BTreeMap<u64, T>,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { next: 0, early: BTreeMap::new() }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// Takes one that is done.
+    pub(super) fn done(&mut self, number: u64, what: T) {
+        self.early.insert(number, what);
+    }
+
+    /// The next one, if it is done.
+    pub(super) fn next(&mut self) -> Option<T> {
+        let next = self.early.remove(&self.next)?;
+        self.next += 1;
+        Some(next)
+    }
+
+    /// Those that wait for one that isn't done, in order.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.early.values()
+    }
+
+    /// The first of those, although what comes before it isn't done, and never will be.
+    pub(super) fn skip_to(&mut self) -> Option<T> {
+        self.early.pop_first().map(|(_, what)| what)
+    }
 }
 
 /// Buffers of frames that are done with, for whoever reads or compresses next.
@@ -84,12 +124,12 @@ pub(super) fn compress_frames(
     spare: &SpareBuffers,
 ) -> Result<(), Error> {
     let mut compressor = Compressor::new(level)?;
-    while let Ok(Frame { kind, life, data, blobs }) = input.recv() {
+    while let Ok(Frame { number, kind, life, data, blobs }) = input.recv() {
         let (data, raw) = compressor.encode(data)?;
         if let Some(raw) = raw {
             spare.give(raw);
         }
-        if output.send(Frame { kind, life, data, blobs }).is_err() {
+        if output.send(Frame { number, kind, life, data, blobs }).is_err() {
             // The packer has failed, and says why.
             break;
         }

@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 
 use super::*;
 use crate::store::{Listed, Lock, Prefix, Protection, Stored, Version, VersionId};
+use crate::write::known::Lookup;
 
 /// A store that does something else than it should at one of its writes.
 #[derive(Debug)]
@@ -18,12 +19,23 @@ pub(super) struct Faulty {
     prefix: &'static str,
     writes: AtomicUsize,
     at: usize,
-    panics: bool,
+    does: Does,
+}
+
+/// What it does then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    Fails,
+    Panics,
+    /// Takes so long that others arrive before, and then writes.
+    Dawdles,
+    /// Takes as long, and then fails.
+    FailsLate,
 }
 
 impl Faulty {
     pub(super) fn over(inner: &Arc<MemoryStore>, prefix: &'static str, at: usize) -> Self {
-        Self { inner: inner.clone(), prefix, writes: AtomicUsize::new(0), at, panics: false }
+        Self { inner: inner.clone(), prefix, writes: AtomicUsize::new(0), at, does: Does::Fails }
     }
 }
 
@@ -41,8 +53,13 @@ impl Store for Faulty {
         if key.as_str().starts_with(self.prefix)
             && self.writes.fetch_add(1, Ordering::SeqCst) == self.at
         {
-            assert!(!self.panics, "this store panics on purpose");
-            return Err(StoreError::Full { target: self.url(), detail: "on purpose".into() });
+            assert!(self.does != Does::Panics, "this store panics on purpose");
+            if matches!(self.does, Does::Dawdles | Does::FailsLate) {
+                tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+            }
+            if self.does != Does::Dawdles {
+                return Err(StoreError::Full { target: self.url(), detail: "on purpose".into() });
+            }
         }
         self.inner.put(key, body, until).await
     }
@@ -144,12 +161,12 @@ async fn a_writer_that_is_dropped_does_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_write_fails_the_run_by_name_and_leaves_nothing_referenced() {
     let whom = reader();
-    for panics in [false, true] {
-        let files = if panics { few_files() } else { some_files() };
+    for does in [Does::Fails, Does::Panics] {
+        let files = if does == Does::Panics { few_files() } else { some_files() };
         let mut at = 0;
         loop {
             let (mut bench, memory) = Bench::in_memory().await;
-            bench.store = Arc::new(Faulty { panics, ..Faulty::over(&memory, "", at) });
+            bench.store = Arc::new(Faulty { does, ..Faulty::over(&memory, "", at) });
             let run = bench.run(&whom, &files);
             // A stage that is gone must not leave another waiting for ever.
             let result = tokio::time::timeout(std::time::Duration::from_secs(60), run).await;
@@ -161,8 +178,8 @@ async fn a_failed_write_fails_the_run_by_name_and_leaves_nothing_referenced() {
             };
             assert_eq!(records, 0, "write {at}");
             match &error {
-                Error::Store(StoreError::Full { .. }) if !panics => {}
-                Error::Stopped(_) if panics => {}
+                Error::Store(StoreError::Full { .. }) if does == Does::Fails => {}
+                Error::Stopped(_) if does == Does::Panics => {}
                 other => panic!("write {at}: {other}"),
             }
             bench.store = memory.clone();
@@ -170,7 +187,7 @@ async fn a_failed_write_fails_the_run_by_name_and_leaves_nothing_referenced() {
             bench.compare(&whom, &run.key, &files).await;
             at += 1;
             // The record itself is the agent's matter, and the last of them.
-            if panics && at == 2 {
+            if does == Does::Panics && at == 2 {
                 break;
             }
         }
@@ -188,4 +205,50 @@ async fn uploads_that_end_well_beside_one_that_fails_are_not_sent_again() {
     bench.store = memory.clone();
     let run = bench.run(&whom, &files).await.unwrap();
     assert_eq!(run.written.packs_reused, held);
+}
+
+/// Uploads end in any order, and so do compressors; where blobs are described is no matter of chance.
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_are_described_in_the_order_in_which_they_were_filled() {
+    let (mut bench, memory) = Bench::in_memory().await;
+    let whom = reader();
+    let late = Faulty::over(&memory, "packs/", 1);
+    bench.store = Arc::new(Faulty { does: Does::Dawdles, ..late });
+    let writer = bench.writer(&whom.recipients, LONG).await.unwrap();
+    let (writer, ids) = blocking(move || {
+        let mut writer = writer;
+        // Frames that take more and less time to compress, of some packs.
+        let blob = |n: u64| noise(n, if n % 5 == 0 { 4 << 20 } else { 1 << 20 });
+        let ids: Vec<_> = (0..60).map(|n| writer.add(BlobKind::Data, &blob(n)).unwrap()).collect();
+        (writer, ids)
+    })
+    .await;
+    let until = Timestamp::now() + LONG;
+    let (_, mut known) = writer.finish(until, until).await.unwrap();
+    let packs: Vec<u32> = blocking(move || {
+        let held = |id| match known.look(id).unwrap() {
+            Lookup::Held(pack) => known.name(pack).unwrap().1,
+            other => panic!("{other:?}"),
+        };
+        ids.iter().map(held).collect()
+    })
+    .await;
+    assert!(packs.is_sorted() && packs.last() > Some(&4), "{packs:?}");
+}
+
+/// Packs that have arrived while one before them hadn't, which then fails, are of use to the next run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_a_pack_that_failed_is_used_again() {
+    let (mut bench, memory) = Bench::in_memory().await;
+    let (whom, files) = (reader(), vec![plain("big", noise(7, 60 << 20))]);
+    let late = Faulty::over(&memory, "packs/", 0);
+    bench.store = Arc::new(Faulty { does: Does::FailsLate, ..late });
+    let error = bench.run(&whom, &files).await.err().unwrap();
+    assert!(matches!(error, Error::Store(StoreError::Full { .. })), "{error}");
+    let packs = kinds_of(&memory.keys(), "packs/");
+    assert!(packs >= 2, "others arrived before it");
+    bench.store = memory.clone();
+    let run = bench.run(&whom, &files).await.unwrap();
+    assert_eq!(run.written.packs_reused, packs as u64);
+    bench.compare(&whom, &run.key, &files).await;
 }
