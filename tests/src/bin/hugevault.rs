@@ -96,7 +96,8 @@ async fn make(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         let stored = store
             .put(&ObjectKey::segment(&id), built.bytes, until + Duration::from_secs(7200))
             .await?;
-        let named = SegmentRef { id, size, salt, version: stored.version, used };
+        let named =
+            SegmentRef { id, size, blobs: None, nodes: None, salt, version: stored.version, used };
         // Behind the newest ones, which have the tree.
         snapshot.segments.push(named);
         at += count;

@@ -10,7 +10,7 @@ use crate::index::open::BlobBlock;
 use crate::index::{BlobRow, BlockPlace, END_MAGIC, Fence, Footer, PackRow};
 use crate::keys::{OpensMetadata, Salt, VaultSecret, random};
 use crate::limits::{BLOB_BLOCK_LEN, PACK_BLOCK_LEN};
-use crate::pack::{FrameInfo, FramePlace};
+use crate::pack::{BlobKind, FrameInfo, FramePlace};
 use crate::seal::{Header, MessageKind, ObjectKind, Sealer, TAG_LEN};
 
 /// A segment that is being collected.
@@ -19,6 +19,7 @@ pub struct SegmentBuilder {
     envelopes: Vec<(Vec<u8>, RecipientsDigest)>,
     packs: Vec<PackRow>,
     blobs: Vec<BlobRow>,
+    nodes: u32,
 }
 
 /// A segment that is ready to be stored.
@@ -34,6 +35,8 @@ pub struct BuiltSegment {
     pub packs: Vec<PackRow>,
     /// The blobs that it describes, sorted by id.
     pub blobs: Vec<BlobRow>,
+    /// How many of them are nodes and lists; what two packs hold is counted twice.
+    pub nodes: u32,
 }
 
 impl SegmentBuilder {
@@ -55,6 +58,9 @@ impl SegmentBuilder {
         let pack = number_of(self.packs.len());
         self.packs.push(row);
         for frame in frames {
+            if frame.kind != BlobKind::Data {
+                self.nodes = self.nodes.saturating_add(number_of(frame.blobs.len()));
+            }
             let mut offset = 0;
             for &(id, length) in &frame.blobs {
                 let place = FramePlace {
@@ -104,7 +110,10 @@ impl SegmentBuilder {
         );
         let mut compressor = Compressor::new(3)?;
         let mut footer = Footer {
-            envelopes: self.envelopes.into_iter().map(|(e, r)| (e.into(), r)).collect(),
+            envelopes: std::mem::take(&mut self.envelopes)
+                .into_iter()
+                .map(|(e, r)| (e.into(), r))
+                .collect(),
             blobs: number_of(self.blobs.len()),
             packs: number_of(self.packs.len()),
             blob_blocks: Vec::new(),
@@ -135,7 +144,8 @@ impl SegmentBuilder {
         bytes.extend_from_slice(&number_of(content.len() + TAG_LEN).to_le_bytes());
         bytes.extend_from_slice(END_MAGIC);
         let id = SegmentId::from_bytes(*blake3::hash(&bytes).as_bytes());
-        Ok(BuiltSegment { id, salt, bytes: bytes.into(), packs: self.packs, blobs: self.blobs })
+        let Self { packs, blobs, nodes, .. } = self;
+        Ok(BuiltSegment { id, salt, bytes: bytes.into(), packs, blobs, nodes })
     }
 }
 

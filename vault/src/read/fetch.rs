@@ -25,8 +25,13 @@ use crate::read::under_way::{Claim, UnderWay, Whose};
 use crate::read::versions::{self, concerns_object, reproduce, untrue};
 use crate::read::{ReadSettings, Task, Vault, blocking};
 use crate::record::SegmentRef;
-use crate::store::{ObjectKey, VersionId};
+use crate::store::{ObjectKey, StoreError, VersionId};
 
+/// A pack of nodes and lists of at most this many bytes is read whole: a later, small run's. Whoever looks one entry up
+/// reads a node a level, so several of it, and its bytes take less time than another request.
+const SHORT_PACK: u32 = 512 << 10;
+/// How many bytes of such packs are kept.
+const SHORT_PACKS_KEPT: usize = 2 << 20;
 /// How much is read at once to see whether a damaged pack's bytes are those of its name.
 const HASH_STEP: u64 = 4 << 20;
 
@@ -144,6 +149,8 @@ pub(crate) struct Fetcher {
     index: Index,
     opener: FrameOpener,
     frames: Cache<FrameName, Bytes>,
+    /// Short packs, each in the version that was read.
+    short_packs: Cache<(PackId, Option<VersionId>), Bytes>,
     /// Frames that batches fetch: those that a batch ends with, the next one begins with.
     under_way: UnderWay<FrameName>,
     /// Versions of packs that were found to be true where a plain read wasn't.
@@ -165,6 +172,7 @@ impl Fetcher {
             index: Index::new(vault, secret, segments, settings.index_cache_bytes, requests),
             opener: FrameOpener::new(vault.id(), opener, secret.blob_namer()),
             frames: Cache::new(settings.frame_cache_bytes),
+            short_packs: Cache::new(SHORT_PACKS_KEPT),
             under_way: UnderWay::default(),
             versions: Mutex::default(),
             cpus: Semaphore::new(threads),
@@ -262,13 +270,8 @@ impl Fetcher {
 
     /// Reads the frames of one request, each through other versions of the pack if need be.
     async fn request(self: &Arc<Self>, request: Request) -> Result<Vec<Cut>, Error> {
-        let Some(id) = request.pack().map(|pack| pack.id()) else { return Ok(Vec::new()) };
-        let version = self.version_of(&id);
-        let store = self.vault.store();
-        let range = request.range();
-        let read = store.get_range(&ObjectKey::pack(&id), version.as_ref(), range.clone()).await;
-        let mut results = match read {
-            Ok(bytes) => self.open(request, range, bytes).await?,
+        let mut results = match self.bytes_for(&request).await {
+            Ok((range, bytes)) => self.open(request, range, bytes).await?,
             Err(error) => {
                 let error = Error::from(error);
                 if !concerns_object(&error) {
@@ -291,6 +294,27 @@ impl Fetcher {
             }
         }
         Ok(results)
+    }
+
+    /// Reads what a request asks for; perhaps more of its pack.
+    async fn bytes_for(&self, request: &Request) -> Result<(Range<u64>, Bytes), StoreError> {
+        let Some(first) = request.frames.first() else { return Ok((0..0, Bytes::new())) };
+        let (id, size) = (first.pack.id(), first.pack.row.size);
+        let (key, version) = (ObjectKey::pack(&id), self.version_of(&id));
+        let store = self.vault.store();
+        if first.kind == BlobKind::Data || size > SHORT_PACK {
+            let range = request.range();
+            let bytes = store.get_range(&key, version.as_ref(), range.clone()).await?;
+            return Ok((range, bytes));
+        }
+        let range = 0..u64::from(size);
+        let name = (id, version);
+        if let Some(whole) = self.short_packs.get(&name) {
+            return Ok((range, whole));
+        }
+        let whole = store.get_range(&key, name.1.as_ref(), range.clone()).await?;
+        self.short_packs.put(name, whole.clone(), whole.len());
+        Ok((range, whole))
     }
 
     /// Opens the frames of one request in one go on a blocking thread.

@@ -19,6 +19,8 @@ use crate::read::opener::Opener;
 /// Frames that lie no farther apart than this are read with one request: at 100 MB/s the bytes between take less
 /// time than another request.
 const GAP_MAX: u64 = 64 * 1024;
+/// The same for nodes and lists, where one is mostly followed by another that is only known once it was read: a few frames.
+const NODES_GAP_MAX: u64 = 8 * GAP_MAX;
 /// Most bytes of one request, but for one frame that is longer by itself.
 const REQUEST_MAX: u64 = 8 * MIB as u64;
 
@@ -112,10 +114,11 @@ pub(crate) fn coalesce(frames: Vec<WantedFrame>) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for frame in frames {
         let range = frame.range();
+        let gap = if frame.kind == BlobKind::Data { GAP_MAX } else { NODES_GAP_MAX };
         let fits = requests.last().is_some_and(|last| {
             let so_far = last.range();
             last.pack().is_some_and(|pack| pack.id() == frame.pack.id())
-                && range.start <= so_far.end + GAP_MAX
+                && range.start <= so_far.end + gap
                 && range.end - so_far.start <= REQUEST_MAX
         });
         match requests.last_mut().filter(|_| fits) {
@@ -195,10 +198,14 @@ mod tests {
 
     /// Requests for frames of one pack at these places, as ranges.
     fn ranges(frames: &[(u32, u32)]) -> Vec<Range<u64>> {
+        ranges_of(BlobKind::Data, frames)
+    }
+
+    fn ranges_of(kind: BlobKind, frames: &[(u32, u32)]) -> Vec<Range<u64>> {
         let pack = crate::read::tests::some_pack();
         let wanted = frames.iter().map(|&(offset, stored)| WantedFrame {
             pack: Arc::clone(&pack),
-            kind: BlobKind::Data,
+            kind,
             offset,
             stored,
             blobs: Vec::new(),
@@ -213,6 +220,8 @@ mod tests {
         assert_eq!(ranges(&[(100, small), (1100, small)]), [100..2100]);
         assert_eq!(ranges(&[(0, small), (small + 65_536, 5)]), [0..66_541]);
         assert_eq!(ranges(&[(0, small), (small + 65_537, 5)]).len(), 2);
+        assert_eq!(ranges_of(BlobKind::Tree, &[(0, small), (525_288, 5)]).len(), 1);
+        assert_eq!(ranges_of(BlobKind::Tree, &[(0, small), (525_289, 5)]).len(), 2);
         let many: Vec<_> = (0..20).map(|n| (n * mib, mib)).collect();
         assert_eq!(ranges(&many).len(), 3);
         assert_eq!(ranges(&[(0, 9 * mib)]).len(), 1);

@@ -91,13 +91,12 @@ impl Index {
         requests: usize,
     ) -> Self {
         let segments = named.iter().cloned().enumerate().map(|(n, s)| Segment::new(n, s)).collect();
-        let sizes = named.iter().map(|segment| segment.size).collect();
         Self {
             vault: vault.clone(),
             secret: secret.clone(),
             segments,
             cache: BlockCache::new(cache_bytes),
-            order: Order::new(sizes),
+            order: Order::new(named),
             requests: requests.max(1),
         }
     }

@@ -4,14 +4,16 @@
 //! read together was mostly written together: first come those in which something was found last, then
 //!
 //! - for data, their neighbours. Where nothing was found yet, it is guessed how far on in the snapshot the wanted lies: a
-//!   first backup fills its segments in the order of paths. Near the end of one, the next is the second guess.
+//!   first backup fills its segments in the order of paths, and records say of how many blobs. Near the end of one, the
+//!   next is the second guess.
 //! - for nodes and lists, the newest of those that are read in one piece, which has the top of the tree; then the others of
-//!   them, the longest first: among the segments of later, smaller runs it is the one that most nodes still lie in.
+//!   them, the one with the most nodes first: among the segments of later, smaller runs most still lie in that.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::pack::BlobKind;
 use crate::read::segment::WHOLE_MAX;
+use crate::record::SegmentRef;
 
 /// How many segments are remembered to have had something.
 const RECENT_MAX: usize = 8;
@@ -19,10 +21,32 @@ const RECENT_MAX: usize = 8;
 /// The order for blobs of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
-    /// How long the segments are, the newest first.
-    sizes: Vec<u64>,
+    /// The newest first.
+    segments: Vec<Described>,
     data: Mutex<State>,
     nodes: Mutex<State>,
+}
+
+/// What a record says of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Described {
+    /// In bytes.
+    size: u64,
+    blobs: Option<u32>,
+    /// How many of them are nodes and lists.
+    nodes: Option<u32>,
+}
+
+impl Described {
+    /// Whether it is read in one piece.
+    fn is_whole(&self) -> bool {
+        self.size <= WHOLE_MAX
+    }
+
+    /// How many blobs of data it describes, if that is known.
+    fn data(&self) -> Option<u64> {
+        Some(u64::from(self.blobs?).saturating_sub(self.nodes?.into()))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,9 +58,13 @@ struct State {
 }
 
 impl Order {
-    /// An order for segments of these lengths, the newest first.
-    pub(crate) fn new(sizes: Vec<u64>) -> Self {
-        Self { sizes, ..Self::default() }
+    /// An order for segments, the newest first.
+    pub(crate) fn new(named: &[SegmentRef]) -> Self {
+        let described = |segment: &SegmentRef| {
+            let SegmentRef { size, blobs, nodes, .. } = *segment;
+            Described { size, blobs, nodes }
+        };
+        Self { segments: named.iter().map(described).collect(), ..Self::default() }
     }
 
     /// All segments, those first that most likely have blobs of `kind`.
@@ -51,14 +79,21 @@ impl Order {
             None => 0,
         };
         let known = order.clone();
-        let mut rest: Vec<usize> = (0..self.sizes.len()).filter(|at| !known.contains(at)).collect();
+        let all = 0..self.segments.len();
+        let mut rest: Vec<usize> = all.clone().filter(|at| !known.contains(at)).collect();
         if kind == BlobKind::Data {
             rest.sort_by_key(|&at| at.abs_diff(start));
         } else {
-            let whole = |at: usize| self.sizes[at] <= WHOLE_MAX;
-            let newest = (0..self.sizes.len()).find(|&at| whole(at));
+            let has_none = |at: usize| self.segments[at].nodes == Some(0);
+            let is_whole = |at: usize| self.segments[at].is_whole();
+            let newest = all.clone().find(|&at| is_whole(at) && !has_none(at));
+            // At most so many.
+            let nodes = |at: usize| {
+                let Described { size, blobs, nodes } = self.segments[at];
+                nodes.or(blobs).map_or(size, u64::from)
+            };
             rest.sort_by_key(|&at| {
-                (newest != Some(at), !whole(at), std::cmp::Reverse(self.sizes[at]))
+                (newest != Some(at), has_none(at), !is_whole(at), std::cmp::Reverse(nodes(at)))
             });
         }
         order.append(&mut rest);
@@ -73,13 +108,18 @@ impl Order {
         recent.truncate(RECENT_MAX);
     }
 
-    /// Where to look for data as long as none was found: `part` of all lies before it in the snapshot. Segments that are read
-    /// in one piece hold nodes, or the data of small later runs, so they don't count where there are others.
+    /// Where to look for data as long as none was found: `part` of all lies before it in the snapshot. How much data a
+    /// segment describes is told by how many blobs it has of it. Where that isn't known, by its length; then segments that
+    /// are read in one piece hold nodes, or the data of small later runs, so they don't count where there are others.
     pub(crate) fn expect(&self, part: f64) {
-        let longest = self.sizes.iter().max().copied().unwrap_or(0);
-        let weight = |size: u64| if size > WHOLE_MAX || longest <= WHOLE_MAX { size } else { 0 };
+        let data: Option<Vec<u64>> = self.segments.iter().map(Described::data).collect();
+        let weights = data.unwrap_or_else(|| {
+            let all_whole = self.segments.iter().all(Described::is_whole);
+            let length = |of: &Described| if of.is_whole() && !all_whole { 0 } else { of.size };
+            self.segments.iter().map(length).collect()
+        });
         #[expect(clippy::cast_precision_loss, reason = "a guess")]
-        let weights: Vec<f64> = self.sizes.iter().map(|&size| weight(size) as f64).collect();
+        let weights: Vec<f64> = weights.into_iter().map(|weight| weight as f64).collect();
         let mut end: f64 = weights.iter().sum();
         let at = part * end;
         let mut guess: Vec<(f64, usize)> = Vec::with_capacity(weights.len());
@@ -102,9 +142,25 @@ impl Order {
 mod tests {
     use super::*;
 
+    /// Of segments of which it isn't known how many blobs they describe.
+    fn order_of(sizes: &[u64]) -> Order {
+        let described = |&size: &u64| Described { size, blobs: None, nodes: None };
+        Order { segments: sizes.iter().map(described).collect(), ..Order::default() }
+    }
+
+    /// Of segments of which it is known: their lengths, how many blobs, and how many of them are nodes.
+    fn order_by(segments: &[(u64, u32, u32)]) -> Order {
+        let described = |&(size, blobs, nodes): &(u64, u32, u32)| Described {
+            size,
+            blobs: Some(blobs),
+            nodes: Some(nodes),
+        };
+        Order { segments: segments.iter().map(described).collect(), ..Order::default() }
+    }
+
     #[test]
     fn what_had_something_last_comes_first_then_its_neighbours_and_each_comes_once() {
-        let order = Order::new(vec![5; 6]);
+        let order = order_of(&[5; 6]);
         assert_eq!(order.of(BlobKind::Data), [0, 1, 2, 3, 4, 5]);
         order.found(BlobKind::Data, 3);
         assert_eq!(order.of(BlobKind::Data), [3, 2, 4, 1, 5, 0]);
@@ -122,13 +178,17 @@ mod tests {
     #[test]
     fn nodes_are_looked_for_in_the_newest_and_then_in_the_longest_that_is_read_whole() {
         // Two small runs after a first one, whose nodes lie in 3 and whose data in the rest.
-        let order = Order::new(vec![900, 1000, 800, 160_000, WHOLE_MAX + 5, WHOLE_MAX + 9]);
+        let order = order_of(&[900, 1000, 800, 160_000, WHOLE_MAX + 5, WHOLE_MAX + 9]);
         assert_eq!(order.of(BlobKind::Tree), [0, 3, 1, 2, 5, 4]);
         order.found(BlobKind::List, 2);
         assert_eq!(order.of(BlobKind::Tree), [2, 0, 3, 1, 5, 4]);
         assert_eq!(order.of(BlobKind::Data)[0], 0);
+        // Where it is known, by how many nodes each has.
+        let order =
+            order_by(&[(900, 9, 0), (800, 9, 3), (3_000_000, 90_000, 0), (300_000, 7_000, 7_000)]);
+        assert_eq!(order.of(BlobKind::Tree), [1, 3, 0, 2]);
         // The last segment of data was stored after that of the nodes.
-        let order = Order::new(vec![WHOLE_MAX + 1, 160_000, WHOLE_MAX + 2]);
+        let order = order_of(&[WHOLE_MAX + 1, 160_000, WHOLE_MAX + 2]);
         assert_eq!(order.of(BlobKind::Tree), [1, 2, 0]);
     }
 
@@ -136,18 +196,24 @@ mod tests {
     fn the_first_guess_goes_by_how_far_on_it_lies() {
         // The newest first: a segment of nodes, then data, the last of it first.
         for (part, first) in [(0.0, 3), (0.39, 3), (0.41, 2), (0.9, 1), (1.0, 0)] {
-            let order = Order::new(vec![1, 50, 100, 100]);
+            let order = order_of(&[1, 50, 100, 100]);
             order.expect(part);
             assert_eq!(order.of(BlobKind::Data)[0], first, "{part}");
         }
         // Behind the begin of a segment the one before it is the second guess, before its end the one after it.
         for (part, guess) in [(0.34, [1, 2, 0]), (0.65, [1, 0, 2])] {
-            let order = Order::new(vec![100; 3]);
+            let order = order_of(&[100; 3]);
             order.expect(part);
             assert_eq!(order.of(BlobKind::Data), guess, "{part}");
         }
+        // Where it is known how many blobs each describes, that counts, and not how long it is.
+        let order = order_by(&[(1, 9, 9), (90, 120, 20), (WHOLE_MAX + 9, 100, 0), (50, 100, 0)]);
+        for (part, first) in [(0.332, 3), (0.334, 2), (0.663, 2), (0.667, 1)] {
+            order.expect(part);
+            assert_eq!(order.of(BlobKind::Data)[0], first, "{part}");
+        }
         // What was found counts more.
-        let order = Order::new(vec![WHOLE_MAX, WHOLE_MAX + 1, WHOLE_MAX + 1]);
+        let order = order_of(&[WHOLE_MAX, WHOLE_MAX + 1, WHOLE_MAX + 1]);
         order.expect(0.49);
         assert_eq!(order.of(BlobKind::Data), [2, 1, 0]);
         order.found(BlobKind::Data, 0);

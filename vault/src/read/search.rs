@@ -1,32 +1,33 @@
 //! Finding one entry, and what lies directly in a folder, in as few nodes as can be.
 
 use crate::error::Error;
+use crate::ids::BlobId;
 use crate::read::versions::concerns_object;
 use crate::read::{EntryStream, Selection, SnapshotReader};
 use crate::tree::{Entry, EntryKind, Node, TreePath};
 
-/// How many leaves before an entry's own its folder's is looked for: a frame holds about as many.
-const NEAR: usize = 8;
+/// How many leaves before an entry's own those of the folders above it are looked for: a few frames hold as many, and
+/// are mostly read with one request.
+const NEAR: usize = 256;
 
 /// Finds the entry at `path`: one node a level is read. On the way it is seen how far on in the snapshot it lies, and so
 /// perhaps its data in the index.
 ///
-/// Who restores it needs its folder's entry as well. Where that is in one of the leaves before, both are read at once: they
-/// mostly lie side by side, in one frame or the next, so that it takes no request of its own.
+/// Who restores it needs the entries of the folders above it as well. Where those are in leaves not far before, all are
+/// read at once: they mostly lie in one frame or the next, so that it takes no request of its own.
 pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Option<Entry>, Error> {
     let root = reader.root();
     let (mut name, mut level) = ((root.id, root.length), root.depth);
-    let mut folder = None;
+    let mut wanted: Vec<(BlobId, u32)> = Vec::new();
     let (mut entries_before, mut bytes_before) = (0u64, 0u64);
     loop {
-        let read = match folder {
-            // It may be damaged, and isn't what is looked for.
-            Some(folder) => match reader.nodes(&[folder, name], level).await {
-                Ok(nodes) => nodes,
-                Err(error) if concerns_object(&error) => reader.nodes(&[name], level).await?,
-                Err(error) => return Err(error),
-            },
-            None => reader.nodes(&[name], level).await?,
+        wanted.push(name);
+        let read = match reader.nodes(&wanted, level).await {
+            // Another may be damaged, and isn't what is looked for.
+            Err(error) if concerns_object(&error) && wanted.len() > 1 => {
+                reader.nodes(&[name], level).await?
+            }
+            read => read?,
         };
         match read.into_iter().next_back() {
             Some(Node::Leaf(entries)) => {
@@ -44,12 +45,14 @@ pub(crate) async fn find(reader: &SnapshotReader, path: &TreePath) -> Result<Opt
                     bytes_before = bytes_before.saturating_add(passed.bytes);
                 }
                 let near = passed.len().saturating_sub(NEAR);
-                let holds_folder = |folder: TreePath| {
+                let leaf_of = |folder: TreePath| {
                     let upto = children.partition_point(|child| child.first <= folder);
                     passed.get(near..upto).and_then(<[_]>::last)
                 };
-                let leaf = path.parent().filter(|_| level == 1).and_then(holds_folder);
-                folder = leaf.map(|leaf| (leaf.id, leaf.length));
+                let above = std::iter::successors(path.parent(), TreePath::parent);
+                let leaves = above.filter(|_| level == 1).filter_map(leaf_of);
+                wanted = leaves.map(|leaf| (leaf.id, leaf.length)).collect();
+                wanted.dedup();
                 name = (child.id, child.length);
                 // `nodes` lets an inner node stand only above level 0.
                 level = level.saturating_sub(1);

@@ -261,6 +261,12 @@ pub struct SegmentRef {
     pub id: SegmentId,
     /// Its length in bytes.
     pub size: u64,
+    /// How many blobs it describes, if that was noted: by this readers guess in which segment something lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<u32>,
+    /// How many of these are nodes and lists, if the writer knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
     /// The salt of its key.
     #[serde(with = "hex::serde")]
     pub salt: Salt,

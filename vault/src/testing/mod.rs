@@ -201,8 +201,15 @@ impl VaultMaker {
         let stored = self.store.put(&key, built.bytes, far()).await?;
         let mut used = PackSet::default();
         (0..number(built.packs.len())).for_each(|n| used.insert(n));
-        let named =
-            SegmentRef { id: built.id, size, salt: built.salt, version: stored.version, used };
+        let named = SegmentRef {
+            id: built.id,
+            size,
+            blobs: None,
+            nodes: None,
+            salt: built.salt,
+            version: stored.version,
+            used,
+        };
         self.segments.insert(0, named);
         Ok(())
     }

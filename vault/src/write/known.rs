@@ -70,6 +70,9 @@ impl PackHandle {
 struct Segment {
     id: SegmentId,
     size: u64,
+    blobs: u32,
+    /// How many of them are nodes and lists, where this host stored it.
+    nodes: Option<u32>,
     salt: Salt,
     version: Option<VersionId>,
     /// When the lock of the segment itself ends.
@@ -327,6 +330,9 @@ impl Known {
         let number = self.number_segment(Segment {
             id: built.id,
             size: built.bytes.len() as u64,
+            // Bounded by `SEGMENT_BLOBS_MAX`.
+            blobs: u32::try_from(built.blobs.len()).unwrap_or(u32::MAX),
+            nodes: Some(built.nodes),
             salt: built.salt,
             version,
             lock: LockState::until(lock),

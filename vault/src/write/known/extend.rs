@@ -52,6 +52,8 @@ impl Known {
             refs.push(SegmentRef {
                 id: segment.id,
                 size: segment.size,
+                blobs: Some(segment.blobs),
+                nodes: segment.nodes,
                 salt: segment.salt,
                 version: segment.version.clone(),
                 used: segment.used.clone(),

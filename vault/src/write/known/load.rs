@@ -131,7 +131,7 @@ impl Known {
                 tracing::warn!(%error, "an index segment is passed over; what it describes may be stored again");
                 if memo.is_none() {
                     let (packs, drained) = (Vec::new(), PackSet::default());
-                    Memo { version, segment: LockState::NONE, packs, drained }
+                    Memo { version, segment: LockState::NONE, packs, drained, nodes: None }
                         .write(&self.lock_path(&id))?;
                 }
                 Ok(None)
@@ -162,14 +162,18 @@ impl Known {
         // A segment doesn't tell of its own lock, and it may end sooner than those of its packs: an interrupted run may
         // have stored them for longer than the one that described them.
         let mut lock = LockState::NONE;
+        let mut nodes = None;
         if let Some(memo) = memo.filter(|m| m.packs.len() == packs.len()) {
             lock = memo.segment;
             packs.clone_from(&memo.packs);
             drained = memo.drained.clone();
+            nodes = memo.nodes;
         }
         let segment = Segment {
             id,
             size: bytes.len() as u64,
+            blobs: open.blobs(),
+            nodes,
             salt: header.salt,
             version,
             lock,

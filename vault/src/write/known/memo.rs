@@ -8,13 +8,15 @@ use crate::error::Error;
 use crate::record::PackSet;
 use crate::store::VersionId;
 
-/// What this host remembers of a segment's locks, so that they aren't extended more often than needed.
+/// What this host remembers of a segment: of its locks, so that they aren't extended more often than needed.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Memo {
     pub(super) version: Option<VersionId>,
     pub(super) segment: LockState,
     pub(super) packs: Vec<LockState>,
     pub(super) drained: PackSet,
+    /// How many nodes and lists it describes: it doesn't tell itself.
+    pub(super) nodes: Option<u32>,
 }
 
 impl Memo {
@@ -24,6 +26,7 @@ impl Memo {
             segment: segment.lock,
             packs: segment.packs.clone(),
             drained: segment.drained.clone(),
+            nodes: segment.nodes,
         }
     }
 
