@@ -28,6 +28,7 @@ mod stages;
 mod table;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,10 +47,11 @@ pub use cutter::{ContentCutter, CutPiece};
 pub use delta::{DeltaWriter, PieceList};
 pub use known::{AtCopy, Known, PackHandle};
 pub use life::Life;
-pub use pipeline::{Progress, Writer, Written};
+pub use pipeline::Writer;
 pub use places::Places;
 pub use small::{SmallFileNo, SmallFiles, SmallReads};
 pub use stages::SpareBuffers;
+pub use written::{Progress, Written};
 
 /// How a run writes.
 #[derive(Debug, Clone)]

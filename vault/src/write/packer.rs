@@ -26,8 +26,9 @@ use crate::write::copy::At;
 use crate::write::journal::{Journal, Note};
 use crate::write::lanes::Lanes;
 use crate::write::life::Life;
-use crate::write::pipeline::{Indexed, Progress};
+use crate::write::pipeline::Indexed;
 use crate::write::stages::{Failure, Frame, InOrder, SpareBuffers, fail};
+use crate::write::written::Progress;
 
 /// And after so many blobs, however few packs that are.
 pub(super) const SEGMENT_BLOBS: usize = SEGMENT_BLOBS_MAX / 4;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,58 +16,23 @@ use crate::index::BuiltSegment;
 use crate::keys::BlobNamer;
 use crate::limits::{BLOB_LEN_MAX, FRAME_RAW_MAX, SEGMENT_BLOBS_MAX};
 use crate::pack::{BlobKind, PACK_BLOBS};
-use crate::record::{PackSet, SegmentRef};
+use crate::record::PackSet;
 use crate::store::VersionId;
 use crate::write::content::length_of;
 use crate::write::group::Group;
 use crate::write::journal::Journal;
-use crate::write::known::{AtCopy, CopyMemo, Known, Lookup, PackHandle};
+use crate::write::known::{CopyMemo, Known, Lookup, PackHandle};
 use crate::write::packer::{Packer, SEGMENT_BLOBS};
-use crate::write::places::{PlaceNotes, Places, ToldNo};
+use crate::write::places::{PlaceNotes, ToldNo};
 use crate::write::recover::recover;
 use crate::write::stages::{Failure, Frame, SpareBuffers, compress_frames, guard, spawn};
+use crate::write::written::{Progress, Written};
 use crate::write::{RunContext, Settings};
 
 /// A frame is closed after so many blobs, however small they are: else a pack of tiny files could hold more than a
 /// segment may describe.
 pub(super) const FRAME_BLOBS: usize = 1 << 14;
 const _: () = assert!(SEGMENT_BLOBS + PACK_BLOBS + FRAME_BLOBS <= SEGMENT_BLOBS_MAX);
-
-/// What a run has done so far; read by whoever shows progress.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes of blobs that the vault did not hold.
-    pub bytes_new: AtomicU64,
-    /// Blobs that the vault did not hold.
-    pub blobs_new: AtomicU64,
-    /// Bytes that the target has taken.
-    pub bytes_stored: AtomicU64,
-    /// Packs that the target has taken.
-    pub packs_new: AtomicU64,
-    /// Bytes of blobs that the vault held, but in packs that are being drained: they were stored again.
-    pub bytes_again: AtomicU64,
-    /// Bytes of streams that were found in the stream before, and refer to its blobs.
-    pub bytes_matched: AtomicU64,
-}
-
-/// What a finished run has written.
-#[derive(Debug)]
-pub struct Written {
-    /// The index segments that the snapshot needs, newest first.
-    pub segments: Vec<SegmentRef>,
-    /// Until when all that it needs is locked; `None` without locks.
-    pub locked_until: Option<Timestamp>,
-    /// Packs of earlier runs that it needs.
-    pub packs_reused: u64,
-    /// Packs that this run has begun to drain: they keep the lock that they have.
-    pub packs_drained: u64,
-    /// Locks that were extended.
-    pub locks_extended: u64,
-    /// How it stands with the snapshot at each copy, in the order in which they were joined.
-    pub copies: Vec<AtCopy>,
-    /// Where the blobs of contents lie, if that was [noted](Writer::note_places).
-    pub places: Option<Places>,
-}
 
 /// A frame that is being filled.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 //!
 //! Layout: blocks of 4,096 bytes, each 127 rows of 32 bytes (blob id, segment number, pack number, u32 LE each) and
 //! the BLAKE3 of those rows and the block's number; the last block is filled with rows of 0xff. Then the table's
-//! [filter](filter) unless it has very many rows, in blocks of 32 bytes, and a BLAKE3 of it. Then the segments that
+//! [filter] unless it has very many rows, in blocks of 32 bytes, and a BLAKE3 of it. Then the segments that
 //! numbers refer to (32 bytes each), their count, the count of rows and that of the filter's blocks (u64 LE each), and a
 //! BLAKE3 of this tail.
 

@@ -218,7 +218,7 @@ async fn packs_are_described_in_the_order_in_which_they_were_filled() {
     let (writer, ids) = blocking(move || {
         let mut writer = writer;
         // Frames that take more and less time to compress, of some packs.
-        let blob = |n: u64| noise(n, if n % 5 == 0 { 4 << 20 } else { 1 << 20 });
+        let blob = |n: u64| noise(n, if n.is_multiple_of(5) { 4 << 20 } else { 1 << 20 });
         let ids: Vec<_> = (0..60).map(|n| writer.add(BlobKind::Data, &blob(n)).unwrap()).collect();
         (writer, ids)
     })
