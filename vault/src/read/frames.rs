@@ -19,8 +19,10 @@ use crate::read::opener::Opener;
 /// Frames that lie no farther apart than this are read with one request: at 100 MB/s the bytes between take less
 /// time than another request.
 const GAP_MAX: u64 = 64 * 1024;
-/// The same for nodes and lists, where one is mostly followed by another that is only known once it was read: a few frames.
+/// The same for a few nodes or lists, of which one mostly leads to another that is only known once it was read; and most
+/// bytes of such a request.
 const NODES_GAP_MAX: u64 = 8 * GAP_MAX;
+const FEW_NODES_MAX: u64 = MIB as u64;
 /// Most bytes of one request, but for one frame that is longer by itself.
 const REQUEST_MAX: u64 = 8 * MIB as u64;
 
@@ -114,12 +116,13 @@ pub(crate) fn coalesce(frames: Vec<WantedFrame>) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for frame in frames {
         let range = frame.range();
-        let gap = if frame.kind == BlobKind::Data { GAP_MAX } else { NODES_GAP_MAX };
-        let fits = requests.last().is_some_and(|last| {
+        let same_pack = |last: &&Request| last.pack().is_some_and(|p| p.id() == frame.pack.id());
+        let fits = requests.last().filter(same_pack).is_some_and(|last| {
             let so_far = last.range();
-            last.pack().is_some_and(|pack| pack.id() == frame.pack.id())
-                && range.start <= so_far.end + gap
-                && range.end - so_far.start <= REQUEST_MAX
+            let gap = range.start.saturating_sub(so_far.end);
+            let length = range.end.saturating_sub(so_far.start);
+            let few = frame.kind != BlobKind::Data && length <= FEW_NODES_MAX;
+            (gap <= GAP_MAX && length <= REQUEST_MAX) || (few && gap <= NODES_GAP_MAX)
         });
         match requests.last_mut().filter(|_| fits) {
             Some(last) => last.frames.push(frame),
@@ -222,6 +225,8 @@ mod tests {
         assert_eq!(ranges(&[(0, small), (small + 65_537, 5)]).len(), 2);
         assert_eq!(ranges_of(BlobKind::Tree, &[(0, small), (525_288, 5)]).len(), 1);
         assert_eq!(ranges_of(BlobKind::Tree, &[(0, small), (525_289, 5)]).len(), 2);
+        assert_eq!(ranges_of(BlobKind::Tree, &[(0, mib / 2), (mib, mib)]).len(), 2);
+        assert_eq!(ranges_of(BlobKind::Tree, &[(0, mib / 2), (mib / 2 + 9, mib)]).len(), 1);
         let many: Vec<_> = (0..20).map(|n| (n * mib, mib)).collect();
         assert_eq!(ranges(&many).len(), 3);
         assert_eq!(ranges(&[(0, 9 * mib)]).len(), 1);
