@@ -110,10 +110,7 @@ impl SegmentBuilder {
         );
         let mut compressor = Compressor::new(3)?;
         let mut footer = Footer {
-            envelopes: std::mem::take(&mut self.envelopes)
-                .into_iter()
-                .map(|(e, r)| (e.into(), r))
-                .collect(),
+            envelopes: self.envelopes.into_iter().map(|(e, r)| (e.into(), r)).collect(),
             blobs: number_of(self.blobs.len()),
             packs: number_of(self.packs.len()),
             blob_blocks: Vec::new(),
@@ -144,7 +141,7 @@ impl SegmentBuilder {
         bytes.extend_from_slice(&number_of(content.len() + TAG_LEN).to_le_bytes());
         bytes.extend_from_slice(END_MAGIC);
         let id = SegmentId::from_bytes(*blake3::hash(&bytes).as_bytes());
-        let Self { packs, blobs, nodes, .. } = self;
+        let (packs, blobs, nodes) = (self.packs, self.blobs, self.nodes);
         Ok(BuiltSegment { id, salt, bytes: bytes.into(), packs, blobs, nodes })
     }
 }

@@ -34,6 +34,7 @@ use crate::store::{ObjectKey, StoreError, VersionId};
 const SHORT_PACK: u32 = 512 << 10;
 /// How many bytes of such packs are kept.
 const SHORT_PACKS_KEPT: usize = 2 << 20;
+
 /// What was asked for of blobs: each is there, checked, or there is a reason why not.
 #[derive(Debug, Default)]
 pub struct Fetched {

@@ -198,6 +198,7 @@ impl FrameOpener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::PackRow;
 
     /// Requests for frames of one pack at these places, as ranges.
     fn ranges(frames: &[(u32, u32)]) -> Vec<Range<u64>> {
@@ -230,5 +231,27 @@ mod tests {
         let many: Vec<_> = (0..20).map(|n| (n * mib, mib)).collect();
         assert_eq!(ranges(&many).len(), 3);
         assert_eq!(ranges(&[(0, 9 * mib)]).len(), 1);
+    }
+
+    #[test]
+    fn no_request_reads_two_packs() {
+        let first = crate::read::tests::some_pack();
+        let row = PackRow { id: PackId::from_bytes([2; 32]), ..first.row.clone() };
+        let second = Arc::new(PackPlace::for_test(row));
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            // The second pack's frame lies before the first one's, beside it, and behind it.
+            for offset in [0, 5_000_000, 5_001_000, 5_002_000] {
+                let frame = |pack: &Arc<PackPlace>, offset| WantedFrame {
+                    pack: Arc::clone(pack),
+                    kind,
+                    offset,
+                    stored: 1000,
+                    blobs: Vec::new(),
+                };
+                let requests = coalesce(vec![frame(&first, 5_000_000), frame(&second, offset)]);
+                let packs: Vec<_> = requests.iter().map(|r| r.pack().unwrap().id()).collect();
+                assert_eq!(packs, [first.id(), second.id()]);
+            }
+        }
     }
 }

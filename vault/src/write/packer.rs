@@ -102,6 +102,23 @@ fn blobs(frames: &[Frame<Encoded>]) -> usize {
     frames.iter().map(|frame| frame.blobs.len()).sum()
 }
 
+/// Frames in the order in which they were sent. Once a compressor has failed there are gaps; what comes after them is of use
+/// to the next run.
+fn in_order(frames: &Receiver<Frame<Encoded>>) -> impl Iterator<Item = Frame<Encoded>> {
+    let mut compressed = InOrder::default();
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(frame) = compressed.next() {
+                return Some(frame);
+            }
+            match frames.recv() {
+                Ok(frame) => compressed.done(frame.number, frame),
+                Err(_) => return compressed.skip_to(),
+            }
+        }
+    })
+}
+
 impl Packer {
     /// At most `uploads` packs are on their way at once.
     pub(super) fn new(
@@ -159,20 +176,7 @@ impl Packer {
     fn pack(&mut self, frames: &Receiver<Frame<Encoded>>) -> Result<(), Error> {
         let mut fillings: [Filling; Life::ALL.len()] = Default::default();
         let (mut all, mut nodes_sent) = (0, false);
-        let mut compressed: InOrder<Frame<Encoded>> = InOrder::default();
-        loop {
-            let frame = match compressed.next() {
-                Some(frame) => Some(frame),
-                None => match frames.recv() {
-                    Ok(frame) => {
-                        compressed.done(frame.number, frame);
-                        continue;
-                    }
-                    // A compressor has failed; the rest is of use to the next run.
-                    Err(_) => compressed.skip_to(),
-                },
-            };
-            let Some(mut frame) = frame else { break };
+        for mut frame in in_order(frames) {
             all += frame.blobs.len();
             if frame.kind != BlobKind::Data {
                 frame.data.shrink_to_fit();
@@ -312,15 +316,14 @@ impl Packer {
     fn await_upload(&mut self) -> Result<(), Error> {
         let Some(done) = self.runtime.block_on(self.uploads.join_next()) else { return Ok(()) };
         let mut arrived = done.map_err(|e| Error::Stopped(e.to_string()))??;
-        let note = &arrived.note;
-        self.lanes.arrived(u64::from(note.row.size), Instant::now());
+        let (buffer, size) = (arrived.buffer.take(), u64::from(arrived.note.row.size));
+        self.lanes.arrived(size, Instant::now());
         // One at a time is needed again; more are what fewer lanes no longer take, or a second pack that is open.
         if self.spare_packs.is_empty() && self.open < 2 {
-            self.spare_packs.extend(arrived.buffer.take());
+            self.spare_packs.extend(buffer);
         }
-        arrived.buffer = None;
         self.progress.packs_new.fetch_add(1, Ordering::Relaxed);
-        self.progress.bytes_stored.fetch_add(u64::from(arrived.note.row.size), Ordering::Relaxed);
+        self.progress.bytes_stored.fetch_add(size, Ordering::Relaxed);
         self.journal.add(&arrived.note)?;
         self.arrived.done(arrived.number, arrived);
         while let Some(next) = self.arrived.next() {
