@@ -1,4 +1,4 @@
-//! An S3 server for benchmarks that costs next to nothing: objects in memory, no signature checked, no lock enforced. No
+//! An S3 server for benchmarks that costs next to nothing: objects in memory, no signature or checksum checked, no lock enforced. No
 //! test of a lock may rest on it. It knows as much of S3 as Keephold and its peers ask of it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,7 +122,12 @@ fn answer(
             let (mode, until) =
                 (header("x-amz-object-lock-mode"), header("x-amz-object-lock-retain-until-date"));
             objects.insert(key, Object { body: Arc::new(body), mode, until, modified: now() });
-            send(stream, "200 OK", "ETag: \"e\"\r\nx-amz-version-id: v1\r\n", b"")?;
+            let mut head = String::from("ETag: \"e\"\r\nx-amz-version-id: v1\r\n");
+            // As Amazon tells back the checksum that it compared; here nothing is compared.
+            if let Some(sum) = headers.get("x-amz-checksum-sha256") {
+                let _ = write!(head, "x-amz-checksum-sha256: {sum}\r\n");
+            }
+            send(stream, "200 OK", &head, b"")?;
         }
         ("DELETE", _) => {
             objects.remove(&key);

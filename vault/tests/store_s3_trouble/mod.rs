@@ -1,12 +1,13 @@
 //! Servers that lose answers, know little, refuse, or have a wrong clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use keephold_vault::store::{LockPolicy, Prefix, StoreError, Strength, ensure_lockable};
 
-use crate::store_servers::{Mischief, answer, both, ceph, localstack, open, proxy};
+use crate::store_servers::{Mischief, Server, answer, both, ceph, localstack, open, proxy};
 use crate::store_suite::{in_hours, key, versions};
 
 /// Loses the answer to the first PUT of an object, after the server has taken it.
@@ -236,4 +237,78 @@ async fn refusals_are_told_apart() {
             store.put(&key("packs/ab/x"), Bytes::from_static(b"x"), in_hours(1)).await.unwrap_err();
         assert!(format!("{error:?}").starts_with(wanted), "{code}: {error:?}");
     }
+}
+
+/// Notes for each upload of a pack whether it came with MD5, and changes checksums or refuses as it is told.
+#[derive(Default, Clone)]
+struct WatchMd5 {
+    /// One letter each: `m` with MD5, `-` without.
+    seen: Arc<Mutex<String>>,
+    demands: bool,
+    alters: bool,
+}
+
+impl WatchMd5 {
+    fn is_pack(head: &str) -> bool {
+        head.starts_with("PUT") && head.contains("packs/")
+    }
+}
+
+impl Mischief for WatchMd5 {
+    fn request(&self, head: String) -> String {
+        if !Self::is_pack(&head) {
+            return head;
+        }
+        let md5 = head.contains("\r\ncontent-md5: ");
+        self.seen.lock().unwrap().push(if md5 { 'm' } else { '-' });
+        if !self.alters || md5 {
+            return head;
+        }
+        // As if the bytes had been changed, for the server that compares.
+        let lines = head.split("\r\n").map(|line| match line.split_once(": ") {
+            Some((name @ "x-amz-checksum-sha256", _)) => {
+                format!("{name}: 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+            }
+            _ => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\r\n")
+    }
+
+    fn answer(&self, request: &str, received: Vec<u8>) -> Option<Vec<u8>> {
+        if self.demands && Self::is_pack(request) && !request.contains("content-md5") {
+            let text = "<Error><Code>InvalidRequest</Code><Message>Content-MD5 is required</Message></Error>";
+            return Some(answer("400 Bad Request", "", text));
+        }
+        Some(received)
+    }
+}
+
+/// MD5 costs three times what SHA-256 does: packs go without it to a server that shows that it compared the SHA-256.
+#[tokio::test]
+async fn packs_carry_md5_to_servers_that_need_it() {
+    let stored = async |server: &Server, watch: &WatchMd5, lens: &[usize]| {
+        let bucket = server.bucket(true).await;
+        let endpoint = proxy(Some(&server.endpoint), watch.clone()).await;
+        let store = server.at(endpoint).open(&bucket, LockPolicy::Compliance);
+        for (n, len) in lens.iter().enumerate() {
+            let (k, body) = (key(&format!("packs/ab/{n}")), Bytes::from(vec![n as u8; *len]));
+            let stored = store.put(&k, body.clone(), in_hours(1)).await.unwrap();
+            assert!(stored.lock.is_some());
+            let read = store.get(&k, stored.version.as_ref(), *len as u64).await.unwrap();
+            assert!(read == body);
+        }
+        std::mem::take(&mut *watch.seen.lock().unwrap())
+    };
+    let large = 100_000;
+    // LocalStack tells the SHA-256 back, and refuses a wrong one. What is small always has both.
+    let honest = WatchMd5::default();
+    assert_eq!(stored(&localstack(), &honest, &[large, large, 10, large]).await, "m-m-");
+    // Ceph compares what was signed, but doesn't say so.
+    assert_eq!(stored(&ceph(), &honest, &[large, large, large]).await, "mmm");
+    // A server that takes nothing without it is asked once.
+    let demands = WatchMd5 { demands: true, ..Default::default() };
+    assert_eq!(stored(&localstack(), &demands, &[large, large, large]).await, "m-mm");
+    // What is changed on its way is refused, and sent again.
+    let alters = WatchMd5 { alters: true, ..Default::default() };
+    assert_eq!(stored(&localstack(), &alters, &[large, large, large]).await, "m-mm");
 }

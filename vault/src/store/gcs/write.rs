@@ -64,7 +64,7 @@ impl GcsStore {
             object["retention"] = locking::retention(lock);
         }
         // No body holds its own SHA-256.
-        let boundary = hex::encode(sums.sha256);
+        let boundary = hex::encode(sums.sha256.0);
         let before = format!(
             "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{object}\r\n\
              --{boundary}\r\ncontent-type: application/octet-stream\r\n\r\n"

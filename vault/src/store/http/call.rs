@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::HeaderMap;
 
-use super::sums::Sums;
+use super::sums::{Sha256Sum, Sums};
 
 /// The slowest line that an upload or download is still waited for, in bytes a second.
 const BANDWIDTH_MIN: u64 = 64 * 1024;
@@ -32,8 +32,8 @@ pub(in crate::store) struct Call<'a> {
     pub(in crate::store) body: Bytes,
     /// What stands before and after the body, where a service wants it in a document of several parts.
     pub(in crate::store) around: Option<(Bytes, Bytes)>,
-    /// The body's checksums, if it has a body.
-    pub(in crate::store) sums: Option<&'a Sums>,
+    /// The body's SHA-256, if it has a body.
+    pub(in crate::store) sha256: Option<Sha256Sum>,
     /// Longest answer to accept.
     pub(in crate::store) answer_max: u64,
     /// How many bytes of answer to allow time for; 0 for documents.
@@ -58,7 +58,7 @@ impl<'a> Call<'a> {
             headers: Vec::new(),
             body: Bytes::new(),
             around: None,
-            sums: None,
+            sha256: None,
             answer_max: DOCUMENT_LEN_MAX,
             expected: 0,
             action: format!("{action} {what}").trim_end().to_owned(),
@@ -84,10 +84,15 @@ impl<'a> Call<'a> {
     }
 
     /// Gives it a body, with the checksum that every service knows.
-    pub(in crate::store) fn body(mut self, body: Bytes, sums: &'a Sums) -> Self {
+    pub(in crate::store) fn body(self, body: Bytes, sums: &Sums) -> Self {
+        self.body_without_md5(body, sums.sha256).header("content-md5", sums.md5_base64())
+    }
+
+    /// Gives it a body for a service that needs no more than its SHA-256.
+    pub(in crate::store) fn body_without_md5(mut self, body: Bytes, sha256: Sha256Sum) -> Self {
         self.body = body;
-        self.sums = Some(sums);
-        self.header("content-md5", sums.md5_base64())
+        self.sha256 = Some(sha256);
+        self
     }
 
     /// Gives it a body as one part of a document, whose other parts are `before` and `after` it.

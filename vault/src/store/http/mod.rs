@@ -17,7 +17,7 @@ pub(super) use client::{Client, Judgement, Service, chain, request, unwritable};
 pub(super) use clock::{Clock, check_offset};
 pub(super) use endpoint::{Endpoint, decode};
 pub(super) use locked::{Guard, Locked, Proof, extended, prove};
-pub(super) use sums::Sums;
+pub(super) use sums::{Sha256Sum, Sums};
 pub(super) use token::{FIND_TIMEOUT, fetched, few_tries, is_visible, short_waits};
 pub(super) use versions::{HIDDEN, by_key};
 pub(super) use xml::Node;

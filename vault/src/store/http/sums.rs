@@ -18,26 +18,48 @@ const NOTHING: [u8; 32] = [
     0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ];
 
+/// A body's SHA-256, which S3's signature covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Sha256Sum(pub(in crate::store) [u8; 32]);
+
+impl Sha256Sum {
+    /// Of an empty body.
+    pub(in crate::store) const NOTHING: Self = Self(NOTHING);
+
+    /// Hashes a body.
+    pub(in crate::store) async fn of(body: &Bytes) -> Self {
+        aside(body, |body| Self(Sha256::digest(body).into())).await
+    }
+
+    pub(in crate::store) fn base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
 /// The checksums of one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Sums {
-    /// Also what the signature covers.
-    pub(in crate::store) sha256: [u8; 32],
+    pub(in crate::store) sha256: Sha256Sum,
     pub(in crate::store) md5: [u8; 16],
+}
+
+/// Hashes a body, a large one where it holds nothing else up.
+async fn aside<T: Send + 'static>(body: &Bytes, hash: fn(&[u8]) -> T) -> T {
+    if body.len() <= INLINE_LEN_MAX {
+        return hash(body);
+    }
+    let again = body.clone();
+    match tokio::task::spawn_blocking(move || hash(&again)).await {
+        Ok(sums) => sums,
+        // Only when the runtime is being shut down.
+        Err(_) => hash(body),
+    }
 }
 
 impl Sums {
     /// Hashes a body.
     pub(in crate::store) async fn of(body: &Bytes) -> Self {
-        if body.len() <= INLINE_LEN_MAX {
-            return Self::now(body);
-        }
-        let again = body.clone();
-        match tokio::task::spawn_blocking(move || Self::now(&again)).await {
-            Ok(sums) => sums,
-            // Only when the runtime is being shut down.
-            Err(_) => Self::now(body),
-        }
+        aside(body, Self::now).await
     }
 
     /// Hashes a small body at once. Block by block in turns: MD5 waits for itself most of the time, and the other
@@ -48,16 +70,7 @@ impl Sums {
             md5.update(block);
             sha256.update(block);
         }
-        Self { sha256: sha256.finalize().into(), md5: md5.finalize().into() }
-    }
-
-    /// The SHA-256 of an empty body.
-    pub(in crate::store) fn of_nothing() -> [u8; 32] {
-        NOTHING
-    }
-
-    pub(in crate::store) fn sha256_base64(&self) -> String {
-        STANDARD.encode(self.sha256)
+        Self { sha256: Sha256Sum(sha256.finalize().into()), md5: md5.finalize().into() }
     }
 
     pub(in crate::store) fn md5_base64(&self) -> String {
@@ -71,11 +84,12 @@ mod tests {
 
     #[tokio::test]
     async fn checksums_are_the_known_ones() {
-        assert_eq!(Sums::now(b"").sha256, Sums::of_nothing());
+        assert_eq!(Sums::now(b"").sha256, Sha256Sum::NOTHING);
         assert_eq!(Sums::now(b"").md5_base64(), "1B2M2Y8AsgTpgAmY7PhCfg==");
         let body = Bytes::from(crate::testing::noise(1, INLINE_LEN_MAX + 1));
         let sums = Sums::of(&body).await;
-        assert_eq!(sums.sha256[..], Sha256::digest(&body)[..]);
+        assert_eq!(sums.sha256.0[..], Sha256::digest(&body)[..]);
+        assert_eq!(Sha256Sum::of(&body).await, sums.sha256);
         assert_eq!(sums.md5[..], Md5::digest(&body)[..]);
     }
 }

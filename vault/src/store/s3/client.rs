@@ -8,7 +8,7 @@ use super::credentials::Credentials;
 use super::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::calls::CallKind;
-use crate::store::http::{self, Answer, Call, Endpoint, Judgement, Service, Sums};
+use crate::store::http::{self, Answer, Call, Endpoint, Judgement, Service, Sha256Sum};
 
 /// A bucket's client.
 pub(super) type Client = http::Client<S3>;
@@ -30,15 +30,15 @@ impl Service for S3 {
     async fn sign(&self, call: &Call<'_>, target: &str) -> Result<HttpRequest, StoreError> {
         let credential = self.credentials.get().await?;
         let mut request = http::request(call, &self.endpoint.url(call.key, &call.query), target)?;
-        if let Some(sums) = call.sums {
-            // Locked writes need a checksum, and some servers know only one of the two.
-            let sha256 = sums.sha256_base64();
-            let value = sha256.parse().map_err(|_| http::unwritable(call, "checksum", target))?;
+        if let Some(sha256) = call.sha256 {
+            // Locked writes need a checksum: this one, or MD5 (upload.rs).
+            let value =
+                sha256.base64().parse().map_err(|_| http::unwritable(call, "checksum", target))?;
             request.headers_mut().insert("x-amz-checksum-sha256", value);
         }
-        let digest = call.sums.map_or_else(Sums::of_nothing, |s| s.sha256);
+        let digest = call.sha256.unwrap_or(Sha256Sum::NOTHING);
         AwsAuthorizer::new(&credential, "s3", &self.region)
-            .try_authorize(&mut request, Some(&digest))
+            .try_authorize(&mut request, Some(&digest.0))
             .map_err(|_| http::unwritable(call, "signature", target))?;
         Ok(request)
     }

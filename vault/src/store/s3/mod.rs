@@ -9,6 +9,7 @@ mod probe;
 mod profile;
 mod refusal;
 mod settings;
+mod upload;
 mod write;
 
 use std::ops::Range;
@@ -25,6 +26,7 @@ use self::credentials::Credentials;
 use self::locking::BucketLock;
 use self::profile::Profile;
 use self::refusal::Refusal;
+use self::upload::Md5Need;
 use super::open::Env;
 use super::target::{TargetOptions, TargetUrl};
 use super::{
@@ -46,6 +48,7 @@ pub(super) struct S3Store {
     proof: http::Proof,
     /// Whether the server takes `If-None-Match`; it does until it says otherwise.
     conditional: AtomicBool,
+    md5: Md5Need,
 }
 
 impl S3Store {
@@ -111,6 +114,7 @@ impl S3Store {
             bucket_lock: OnceCell::new(),
             proof: http::Proof::default(),
             conditional: AtomicBool::new(true),
+            md5: Md5Need::default(),
         })
     }
 

@@ -232,7 +232,7 @@ impl Probe<'_> {
                 .header(locking::UNTIL_HEADER, http::whole_seconds(until).to_string());
         }
         call.body = body;
-        call.sums = Some(&sums);
+        call.sha256 = Some(sums.sha256);
         let answer = self.store.client.send(&call).await?;
         let complained =
             matches!(Refusal::of(&answer).code.as_str(), "BadDigest" | "InvalidDigest");

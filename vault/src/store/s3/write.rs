@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::S3Store;
 use super::locking::{self, BucketLock};
 use super::refusal::Refusal;
+use super::upload::{Carried, Upload};
 use crate::store::http::{self, Answer, Call, Node, Sums, named};
 use crate::store::{Lock, ObjectKey, Store as _, StoreError, Stored, VersionId};
 
@@ -30,16 +31,22 @@ impl S3Store {
             self.ensure_bucket_locks().await?;
             self.client.clock.check(&self.client.target)?;
         }
-        let sums = Sums::of(&body).await;
+        let sums = self.md5.sums(&body).await;
+        let mut upload = Upload { key, body: &body, lock, sums };
         let conditional = self.conditional.load(Ordering::Relaxed);
-        let mut answer = self.put_object(key, &body, &sums, lock, conditional).await?;
+        let mut answer = self.put_object(&upload, conditional).await?;
+        if answer.status == 400 && matches!(upload.sums, Carried::Sha256(_)) {
+            let detail = Refusal::of(&answer).words();
+            tracing::debug!(target = %self.client.target, %detail, "trying again with Content-MD5");
+            self.md5.demand();
+            upload.sums = Carried::Both(Sums::of(&body).await);
+            answer = self.put_object(&upload, conditional).await?;
+        }
         if conditional && !answer.is_success() {
             let refusal = Refusal::of(&answer);
             if matches!(answer.status, 409 | 412) {
-                let adopted = match self.adopt(key, &body, &sums, lock).await {
-                    Err(StoreError::Denied { .. }) => {
-                        self.adopt_unread(key, &body, &sums, lock).await
-                    }
+                let adopted = match self.adopt(&upload).await {
+                    Err(StoreError::Denied { .. }) => self.adopt_unread(&upload).await,
                     other => other,
                 };
                 match adopted {
@@ -47,19 +54,20 @@ impl S3Store {
                     // It isn't there after all (a delete marker, a race), or this credential may not even list:
                     // then the bytes are written once more, as a version whose lock is known.
                     Ok(None) | Err(StoreError::Denied { .. }) => {
-                        answer = self.put_object(key, &body, &sums, lock, false).await?;
+                        answer = self.put_object(&upload, false).await?;
                     }
                     Err(e) => return Err(e),
                 }
             } else if refusal.is_unsupported() {
                 tracing::debug!(target = %self.client.target, "the server knows no conditional writes");
                 self.conditional.store(false, Ordering::Relaxed);
-                answer = self.put_object(key, &body, &sums, lock, false).await?;
+                answer = self.put_object(&upload, false).await?;
             }
         }
         if !answer.is_success() {
             return Err(self.write_error(key, &answer, lock.is_some()));
         }
+        self.md5.observe(&answer, upload.sha256());
         let version = version_in(&answer);
         if let Some(lock) = lock {
             self.prove(key, version.as_ref(), lock).await?;
@@ -69,17 +77,14 @@ impl S3Store {
 
     pub(super) async fn put_object(
         &self,
-        key: &ObjectKey,
-        body: &Bytes,
-        sums: &Sums,
-        lock: Option<Lock>,
+        upload: &Upload<'_>,
         conditional: bool,
     ) -> Result<Answer, StoreError> {
-        let path = self.path(key);
-        let mut call = Call::new("PUT", Some(&path), "write", key.as_str())
-            .header("content-type", "application/octet-stream")
-            .body(body.clone(), sums);
-        if let Some(lock) = lock {
+        let path = self.path(upload.key);
+        let call = Call::new("PUT", Some(&path), "write", upload.key.as_str())
+            .header("content-type", "application/octet-stream");
+        let mut call = upload.fill(call);
+        if let Some(lock) = upload.lock {
             call = call
                 .header(locking::MODE_HEADER, locking::word(lock.mode))
                 .header(locking::UNTIL_HEADER, lock.until.to_string());
@@ -164,13 +169,8 @@ impl S3Store {
 
     /// Takes an object that is there already for the one to be written, if it has the same bytes, and sees to it
     /// that its lock lasts long enough. `None` if it isn't there.
-    async fn adopt(
-        &self,
-        key: &ObjectKey,
-        body: &Bytes,
-        sums: &Sums,
-        lock: Option<Lock>,
-    ) -> Result<Option<Stored>, StoreError> {
+    async fn adopt(&self, upload: &Upload<'_>) -> Result<Option<Stored>, StoreError> {
+        let &Upload { key, body, lock, .. } = upload;
         let path = self.path(key);
         let call = Call::new("HEAD", Some(&path), "look at", key.as_str())
             .header("x-amz-checksum-mode", "ENABLED");
@@ -189,7 +189,7 @@ impl S3Store {
             return Err(conflict());
         }
         let same = match answer.header("x-amz-checksum-sha256") {
-            Some(stored) => stored == sums.sha256_base64(),
+            Some(stored) => stored == upload.sha256().base64(),
             None => match self.get(key, version.as_ref(), body.len() as u64).await {
                 Ok(stored) => stored == *body,
                 Err(StoreError::TooLarge { .. }) => false,
@@ -207,19 +207,15 @@ impl S3Store {
     /// The same for a credential that may list versions but not read them, as an agent's with packs: a version of the
     /// same length whose ETag is the MD5 of these bytes. To make another object with it, one would have to find a
     /// second preimage of MD5, of bytes that are sealed with a key that nobody else knows.
-    async fn adopt_unread(
-        &self,
-        key: &ObjectKey,
-        body: &Bytes,
-        sums: &Sums,
-        lock: Option<Lock>,
-    ) -> Result<Option<Stored>, StoreError> {
+    async fn adopt_unread(&self, upload: &Upload<'_>) -> Result<Option<Stored>, StoreError> {
+        let &Upload { key, body, lock, .. } = upload;
+        let md5 = Sums::of(body).await.md5;
         let path = self.path(key);
         let call = Call::new("GET", None, "list the versions of", key.as_str())
             .query("versions", "")
             .query("prefix", &*path);
         let doc = Node::parse(&self.send(&call).await?.body).unwrap_or_default();
-        let (etag, size) = (hex::encode(sums.md5), body.len().to_string());
+        let (etag, size) = (hex::encode(md5), body.len().to_string());
         for node in doc.children.iter().filter(|node| node.name == "Version") {
             let text = |name| node.text_at(&[name]).unwrap_or_default();
             let same = text("Key") == path
