@@ -18,11 +18,13 @@ def program(name, path):
 
 
 class Line:
-    """An S3 server behind a line; `server` is the address of a real one, or `sink`."""
+    """An S3 server behind a line; `server` is the address of a real one, or `sink`, which has memory
+    ready for `room` MiB."""
 
-    def __init__(self, path, server="sink", latency_ms=0, mbit=0, log="-", packs=0):
+    def __init__(self, path, server="sink", latency_ms=0, mbit=0, log="-", packs=0, room=0):
         self.log = log
-        argv = [program("s3line", path), server, str(latency_ms), str(mbit), log, str(packs)]
+        argv = [program("s3line", path), server, str(latency_ms), str(mbit), log, str(packs),
+                str(room)]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
         self.endpoint = self.process.stdout.readline().strip()

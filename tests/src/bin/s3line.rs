@@ -1,11 +1,12 @@
 //! For benchmarks: an S3 server at the end of a line with a certain latency and bandwidth. Prints where it listens, and serves
 //! until its input ends.
 //!
-//! usage: `s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS]]`
+//! usage: `s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS [ROOM]]]`
 //!
 //! SERVER is the address of a real server; `sink` is one of its own that keeps everything in memory and costs nothing.
 //! LATENCY_MS is added to each request; MBIT (0: none) bounds each way, for all connections together. Each request's first
-//! line is added to the file LOG, unless that is `-`. The sink also lists so many PACKS that it doesn't have, below `main/`.
+//! line is added to the file LOG, unless that is `-`. The sink also lists so many PACKS that it doesn't have, below `main/`,
+//! and touches ROOM MiB of memory for what it will be sent before it prints where it listens.
 
 #![allow(clippy::expect_used, reason = "a benchmark that can't go on must fail")]
 
@@ -25,7 +26,7 @@ fn main() {
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
     let (Some(server), Some(latency_ms), Some(mbit)) = (server, number(latency_ms), number(mbit))
     else {
-        return println!("usage: s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS]]");
+        return println!("usage: s3line SERVER|sink LATENCY_MS MBIT [LOG [PACKS [ROOM]]]");
     };
     let log = words.next().filter(|log| *log != "-").map(|log| {
         Mutex::new(
@@ -33,8 +34,9 @@ fn main() {
         )
     });
     let packs = number(words.next()).unwrap_or(0);
+    let room = number(words.next()).unwrap_or(0) as usize * 1024 * 1024;
     let server = match server {
-        "sink" => sink::serve("main/", packs.into()),
+        "sink" => sink::serve("main/", packs.into(), room),
         server => server.to_owned(),
     };
     if (latency_ms, mbit) == (0, 0) && log.is_none() {
