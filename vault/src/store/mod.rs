@@ -5,6 +5,7 @@
 //! can't even spell it; attacking locks is another ([`Probe`]), for the prober alone.
 
 mod azure;
+mod buffers;
 mod calls;
 mod error;
 mod gcs;

@@ -291,7 +291,7 @@ async fn packs_carry_md5_to_servers_that_need_it() {
         let endpoint = proxy(Some(&server.endpoint), watch.clone()).await;
         let store = server.at(endpoint).open(&bucket, LockPolicy::Compliance);
         for (n, len) in lens.iter().enumerate() {
-            let (k, body) = (key(&format!("packs/ab/{n}")), Bytes::from(vec![n as u8; *len]));
+            let (k, body) = (key(&format!("packs/ab/{n}")), Bytes::from(vec![7; *len]));
             let stored = store.put(&k, body.clone(), in_hours(1)).await.unwrap();
             assert!(stored.lock.is_some());
             let read = store.get(&k, stored.version.as_ref(), *len as u64).await.unwrap();

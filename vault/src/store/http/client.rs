@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::BytesMut;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use object_store::client::{
@@ -22,8 +21,12 @@ use object_store::{Certificate, ClientOptions, PutPayload};
 use super::call::{Answer, Call, DOCUMENT_LEN_MAX, FIRST_CONTACT};
 use super::clock::Clock;
 use crate::store::StoreError;
+use crate::store::buffers::Buffers;
 use crate::store::calls::{CallCounter, CallKind};
 use crate::store::target::TargetOptions;
+
+/// Longest answer that room is made for because a server announces it.
+const ANNOUNCED_MAX: u64 = 64 << 20;
 
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -109,6 +112,7 @@ pub(in crate::store) struct Client<S> {
     pub(in crate::store) service: S,
     pub(in crate::store) clock: Clock,
     pub(in crate::store) calls: CallCounter,
+    buffers: Buffers,
     reached: AtomicBool,
     connect_timeout: Duration,
     retry_for: Duration,
@@ -151,6 +155,7 @@ impl<S: Service> Client<S> {
             service,
             clock: Clock::new(),
             calls: CallCounter::default(),
+            buffers: Buffers::default(),
             reached: AtomicBool::new(false),
             connect_timeout: options.connect_timeout(),
             retry_for: Duration::from_secs(options.retry_s),
@@ -223,18 +228,18 @@ impl<S: Service> Client<S> {
         if call.method != "HEAD" && announced.is_some_and(|n| n > max) {
             return Err(too_large(announced.unwrap_or_default()));
         }
-        let mut body = BytesMut::with_capacity(
-            usize::try_from(announced.unwrap_or(0).min(64 << 20)).unwrap_or(0),
-        );
+        let expected = announced.filter(|n| *n <= ANNOUNCED_MAX && call.method != "HEAD");
+        let mut body = self.buffers.gather(expected.unwrap_or(0));
         let mut stream = response.into_body().bytes_stream();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|e| self.failed(&e))?;
-            if body.len() as u64 + piece.len() as u64 > max {
-                return Err(too_large(body.len() as u64 + piece.len() as u64));
+            let size = (body.len() + piece.len()) as u64;
+            if size > max {
+                return Err(too_large(size));
             }
-            body.extend_from_slice(&piece);
+            body.add(&piece);
         }
-        Ok(Answer { status, headers, body: body.freeze() })
+        Ok(Answer { status, headers, body: body.finish() })
     }
 
     fn failed(&self, error: &object_store::client::HttpError) -> Failure {

@@ -10,6 +10,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attribute;
+use crate::store::buffers::Buffers;
 use crate::store::{ObjectKey, StoreError};
 
 /// Where objects are written before they get their names.
@@ -25,13 +26,14 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub(super) struct Root {
     fd: OwnedFd,
     url: String,
+    buffers: Buffers,
 }
 
 impl Root {
     /// Opens it; the path itself may lead over links, as an operator sets it up.
     pub(super) fn open(path: &Path, url: String) -> Result<Self, StoreError> {
         match fs::open(path, DIR_FLAGS, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd, url }),
+            Ok(fd) => Ok(Self { fd, url, buffers: Buffers::default() }),
             Err(Errno::NOENT) => Err(StoreError::NoTarget { target: url }),
             Err(Errno::NOTDIR) => {
                 Err(StoreError::Config { detail: format!("{url} is not a folder") })
@@ -156,17 +158,19 @@ impl Root {
     ) -> Result<Bytes, StoreError> {
         let wanted = range.end.saturating_sub(range.start);
         let truncated = || StoreError::Truncated { what: key.to_string(), wanted };
-        let mut buffer = vec![0; usize::try_from(wanted).map_err(|_| truncated())?];
+        let len = usize::try_from(wanted).map_err(|_| truncated())?;
+        let mut buffer = self.buffers.lend(len);
         let mut done = 0;
-        while done < buffer.len() {
-            match rustix::io::pread(file, &mut buffer[done..], range.start + done as u64) {
+        while done < len {
+            let rest = &mut buffer.as_mut()[done..];
+            match rustix::io::pread(file, rest, range.start + done as u64) {
                 Ok(0) => return Err(truncated()),
                 Ok(n) => done += n,
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(self.error("read", key.as_str(), e)),
             }
         }
-        Ok(buffer.into())
+        Ok(buffer.freeze(len))
     }
 
     /// Makes a temporary file: its folder, its name, and itself, open for writing.
