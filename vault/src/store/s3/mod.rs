@@ -48,6 +48,7 @@ pub(super) struct S3Store {
     proof: http::Proof,
     /// Whether the server takes `If-None-Match`; it does until it says otherwise.
     conditional: AtomicBool,
+    /// Whether it needs MD5 with packs.
     md5: Md5Need,
 }
 

@@ -221,9 +221,10 @@ impl Probe<'_> {
         let key = format!("{folder}{}", nobody());
         let path = format!("{}{key}", self.store.root);
         let body = Bytes::from_static(b"keephold doctor: this must not be stored");
-        let sums = Sums::now(&body);
+        let sha256 = Sums::now(&body).sha256;
         let mut call = Call::new("PUT", Some(&path), "write", &key)
             .header("content-type", "application/octet-stream")
+            .body_without_md5(body, sha256)
             .header("content-md5", WRONG_MD5)
             .header("if-none-match", "*");
         if let Some(mode) = http::mode_of(self.store.policy) {
@@ -231,8 +232,6 @@ impl Probe<'_> {
                 .header(locking::MODE_HEADER, locking::word(mode))
                 .header(locking::UNTIL_HEADER, http::whole_seconds(until).to_string());
         }
-        call.body = body;
-        call.sha256 = Some(sums.sha256);
         let answer = self.store.client.send(&call).await?;
         let complained =
             matches!(Refusal::of(&answer).code.as_str(), "BadDigest" | "InvalidDigest");
