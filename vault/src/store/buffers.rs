@@ -18,8 +18,8 @@ const STEP: usize = 1 << 20;
 /// Most bytes that are kept while nobody uses them: as much as two packs.
 const KEPT_MAX: usize = 36 << 20;
 
-/// Buffers that wait to be used again; clones share them.
-#[derive(Debug, Clone, Default)]
+/// Buffers that wait to be used again.
+#[derive(Debug, Default)]
 pub(super) struct Buffers(Arc<Idle>);
 
 /// Each is as long as it was made, so that nothing has to be cleared again.
@@ -29,23 +29,27 @@ impl Buffers {
     /// A buffer of `len` bytes, whose content is anything that was read before.
     pub(super) fn lend(&self, len: usize) -> Lent {
         let pool = Arc::downgrade(&self.0);
-        if len <= SHORT {
-            return Lent { bytes: vec![0; len].into(), len, pool };
-        }
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |buffer: &[u8]| (len..=2 * len).contains(&buffer.len());
-        let best = (0..idle.len()).filter(|&n| fits(&idle[n])).min_by_key(|&n| idle[n].len());
-        let bytes = match best {
-            Some(n) => idle.swap_remove(n),
-            None => vec![0; len.next_multiple_of(STEP)].into(),
+        let bytes = match len {
+            ..=SHORT => vec![0; len].into(),
+            _ => self.idle(len).unwrap_or_else(|| vec![0; len.next_multiple_of(STEP)].into()),
         };
         Lent { bytes, len, pool }
     }
 
+    /// The shortest that will do, unless it would waste half of itself.
+    fn idle(&self, len: usize) -> Option<Box<[u8]>> {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |buffer: &[u8]| (len..=2 * len).contains(&buffer.len());
+        let best = (0..idle.len()).filter(|&n| fits(&idle[n])).min_by_key(|&n| idle[n].len());
+        best.map(|n| idle.swap_remove(n))
+    }
+
     /// Room for bytes that come piece by piece, as many as are expected, or another number of them.
     pub(super) fn gather(&self, expected: u64) -> Gather {
-        let room = self.lend(usize::try_from(expected).unwrap_or(0));
-        Gather { room, filled: 0, beyond: Vec::new() }
+        let expected = usize::try_from(expected).unwrap_or(0);
+        // What won't be kept needn't be cleared either.
+        let (room, beyond) = if expected > SHORT { (expected, 0) } else { (0, expected) };
+        Gather { room: self.lend(room), filled: 0, beyond: Vec::with_capacity(beyond) }
     }
 }
 
@@ -54,7 +58,7 @@ impl Buffers {
 pub(super) struct Gather {
     room: Lent,
     filled: usize,
-    /// What came beyond what was expected.
+    /// What the room isn't for: short answers, and what came beyond what was expected.
     beyond: Vec<u8>,
 }
 
@@ -72,6 +76,9 @@ impl Gather {
     }
 
     pub(super) fn finish(mut self) -> Bytes {
+        if self.filled == 0 {
+            return self.beyond.into();
+        }
         if self.beyond.is_empty() {
             return self.room.freeze(self.filled);
         }

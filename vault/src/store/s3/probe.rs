@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::S3Store;
 use super::locking;
 use super::refusal::Refusal;
-use super::upload::{Carried, Upload};
+use super::upload::Upload;
 use super::write::version_in;
 use crate::store::http::{self, Call, Sums, named};
 use crate::store::probe::{Answer, Attack, Probe, only_canaries};
@@ -25,8 +25,7 @@ impl Probe for S3Store {
     ) -> Result<Option<VersionId>, StoreError> {
         only_canaries(key)?;
         let lock = lock.map(|lock| Lock { until: http::whole_seconds(lock.until), ..lock });
-        let sums = Carried::Both(Sums::of(&body).await);
-        let upload = Upload { key, body: &body, lock, sums };
+        let upload = Upload { key, body: &body, lock, sums: self.md5.sums(&body).await };
         let answer = self.put_object(&upload, false).await?;
         if !answer.is_success() {
             return Err(self.write_error(key, &answer, lock.is_some()));

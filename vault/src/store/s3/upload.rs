@@ -39,6 +39,14 @@ impl Upload<'_> {
         }
     }
 
+    /// Computed now, if it doesn't travel with it.
+    pub(super) async fn md5(&self) -> [u8; 16] {
+        match &self.sums {
+            Carried::Both(sums) => sums.md5,
+            Carried::Sha256(_) => Sums::of(self.body).await.md5,
+        }
+    }
+
     /// Puts the body into a request.
     pub(super) fn fill<'c>(&self, call: Call<'c>) -> Call<'c> {
         let body = self.body.clone();

@@ -209,13 +209,12 @@ impl S3Store {
     /// second preimage of MD5, of bytes that are sealed with a key that nobody else knows.
     async fn adopt_unread(&self, upload: &Upload<'_>) -> Result<Option<Stored>, StoreError> {
         let &Upload { key, body, lock, .. } = upload;
-        let md5 = Sums::of(body).await.md5;
         let path = self.path(key);
         let call = Call::new("GET", None, "list the versions of", key.as_str())
             .query("versions", "")
             .query("prefix", &*path);
         let doc = Node::parse(&self.send(&call).await?.body).unwrap_or_default();
-        let (etag, size) = (hex::encode(md5), body.len().to_string());
+        let (etag, size) = (hex::encode(upload.md5().await), body.len().to_string());
         for node in doc.children.iter().filter(|node| node.name == "Version") {
             let text = |name| node.text_at(&[name]).unwrap_or_default();
             let same = text("Key") == path
